@@ -1,0 +1,49 @@
+/** The foundation of every lib: bytes, asserts, queues, metrics, and the ports to the world. Imports nothing. */
+export { AssertionError, assert, unreachable } from './assert.ts';
+export {
+  compareBytes,
+  concatBytes,
+  copyBytes,
+  emptyBytes,
+  equalBytes,
+  hex,
+  hexId,
+  latin1,
+  readCounterBE,
+  readU32BE,
+  readU64BE,
+  utf8,
+  utf8Text,
+  writeCounterBE,
+  writeU32BE,
+  writeU64BE,
+} from './bytes.ts';
+export { crc32c } from './crc32c.ts';
+export { Deque } from './deque.ts';
+export { Heap } from './heap.ts';
+export {
+  Histogram,
+  LabelledMetric,
+  type Metric,
+  MetricRegistry,
+  NumberMetric,
+  renderMetrics,
+  type Sample,
+} from './metrics.ts';
+export type {
+  Channel,
+  Clock,
+  Digest,
+  Disk,
+  DiskCallback,
+  DiskError,
+  DiskFile,
+  IncrementalDigest,
+  Log,
+  LogFields,
+  Random,
+  Timer,
+  Timers,
+} from './ports.ts';
+export { Prng } from './prng.ts';
+export { type Span, type SpanAttributes, type Tracer, traceContextBytes } from './trace.ts';
