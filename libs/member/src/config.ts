@@ -1,0 +1,170 @@
+/** What a replica is told about itself and its cluster, with every limit it keeps. */
+
+/** The etcd release whose API and behaviour this one answers with. */
+export const serverVersion = '3.7.1';
+export const clusterVersion = '3.7.0';
+export const storageVersion = '3.7.0';
+
+export interface InitialMember {
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+}
+
+/** What must be given; everything in `memberDefaults` may be. */
+export interface MemberIdentity {
+  readonly name: string;
+  /** Used when the data directory is empty; must name this member. */
+  readonly initialCluster: readonly InitialMember[];
+  readonly clusterToken: string;
+  readonly initialClusterState: 'new' | 'existing';
+  readonly advertisePeerUrls: readonly string[];
+  readonly advertiseClientUrls: readonly string[];
+}
+
+export interface MemberLimits {
+  /** One raft tick. */
+  readonly heartbeatIntervalMs: number;
+  readonly electionTimeoutMs: number;
+  readonly preVote: boolean;
+  /** Entries applied since the log was last released before it is released again. */
+  readonly snapshotCount: number;
+  /** Entries below the flushed state that stay in the log for slow followers. */
+  readonly snapshotCatchupEntries: number;
+  /** The same bound in bytes: whichever is smaller. */
+  readonly snapshotCatchupBytes: number;
+  readonly maxRequestBytes: number;
+  readonly maxTxnOps: number;
+  /** 0 = etcd's default of 2 GiB; negative = no limit. */
+  readonly quotaBackendBytes: number;
+  readonly maxLearners: number;
+  /** One log entry holds at most about so many bytes of proposals. */
+  readonly maxProposalBatchBytes: number;
+  /** Committed but not yet applied entries above which new proposals are refused. */
+  readonly maxApplyGap: number;
+  /** Bytes of proposals that wait for their outcome above which new ones are refused. */
+  readonly maxPendingBytes: number;
+  /** What a request may take when its sender gave no deadline; 0 = 5 s + 2 × election timeout. */
+  readonly requestTimeoutMs: number;
+  readonly readIndexRetryMs: number;
+  /** How long one turn may apply entries. */
+  readonly applySliceMs: number;
+  /** An apply slower than this is counted and logged. */
+  readonly slowApplyMs: number;
+  readonly slowFsyncMs: number;
+  /** The state becomes durable at least so often, or after so many bytes of log. */
+  readonly flushIntervalMs: number;
+  readonly flushBytes: number;
+  readonly leaseRevokesPerSecond: number;
+  readonly walSegmentBytes: number;
+  /** Bytes that may wait for one peer; what comes on top is dropped, raft sends it again. */
+  readonly maxPeerQueueBytes: number;
+  readonly maxLogEntriesPerMessageBytes: number;
+  readonly snapshotChunkBytes: number;
+  readonly snapshotWindowChunks: number;
+  /** A snapshot transfer that made no progress for so long is given up. */
+  readonly snapshotStallMs: number;
+  /** Bytes of a feed, backup or history that may be under way to a gateway without credit. */
+  readonly streamWindowBytes: number;
+  /** How long `stop` waits for another member to take the lead. */
+  readonly transferTimeoutMs: number;
+}
+
+export type MemberConfig = MemberIdentity & MemberLimits;
+export type MemberOptions = MemberIdentity & Partial<MemberLimits>;
+
+export const memberDefaults: MemberLimits = {
+  heartbeatIntervalMs: 100,
+  electionTimeoutMs: 1000,
+  preVote: true,
+  snapshotCount: 10_000,
+  snapshotCatchupEntries: 5_000,
+  snapshotCatchupBytes: 128 << 20,
+  maxRequestBytes: 1_572_864,
+  maxTxnOps: 128,
+  quotaBackendBytes: 0,
+  maxLearners: 1,
+  maxProposalBatchBytes: 1 << 20,
+  maxApplyGap: 5_000,
+  maxPendingBytes: 256 << 20,
+  requestTimeoutMs: 0,
+  readIndexRetryMs: 500,
+  applySliceMs: 8,
+  slowApplyMs: 100,
+  slowFsyncMs: 1_000,
+  flushIntervalMs: 5_000,
+  flushBytes: 64 << 20,
+  leaseRevokesPerSecond: 1_000,
+  walSegmentBytes: 64 << 20,
+  maxPeerQueueBytes: 64 << 20,
+  maxLogEntriesPerMessageBytes: 1 << 20,
+  snapshotChunkBytes: 256 << 10,
+  snapshotWindowChunks: 16,
+  snapshotStallMs: 30_000,
+  streamWindowBytes: 4 << 20,
+  transferTimeoutMs: 3_000,
+};
+
+const electionTimeoutMaxMs = 50_000;
+const defaultQuotaBytes = 2 * 1024 ** 3;
+
+/** Fills in what was not given. */
+export function memberConfig(options: MemberOptions): MemberConfig {
+  const config = { ...memberDefaults, ...options };
+  if (config.requestTimeoutMs > 0) return config;
+  return { ...config, requestTimeoutMs: 5_000 + 2 * config.electionTimeoutMs };
+}
+
+/** The quota in force: Infinity when there is none. */
+export function quotaBytes(config: MemberConfig): number {
+  if (config.quotaBackendBytes < 0) return Number.POSITIVE_INFINITY;
+  return config.quotaBackendBytes === 0 ? defaultQuotaBytes : config.quotaBackendBytes;
+}
+
+/** One line for the operator, or undefined when the configuration can be started with. */
+export function memberConfigError(config: MemberConfig): string | undefined {
+  if (config.name === '') return 'member name must not be empty';
+  if (config.heartbeatIntervalMs <= 0) {
+    return `heartbeat-interval must be greater than 0 (set to ${config.heartbeatIntervalMs}ms)`;
+  }
+  if (config.electionTimeoutMs < 5 * config.heartbeatIntervalMs) {
+    return `election-timeout[${config.electionTimeoutMs}ms] should be at least as 5 times as heartbeat-interval[${config.heartbeatIntervalMs}ms]`;
+  }
+  if (config.electionTimeoutMs > electionTimeoutMaxMs) {
+    return `election-timeout[${config.electionTimeoutMs}ms] is too long, and should be set less than ${electionTimeoutMaxMs}ms`;
+  }
+  for (const member of config.initialCluster) {
+    if (member.peerUrls.length === 0) return `initial-cluster: member "${member.name}" has no peer URL`;
+  }
+  for (const url of [...config.advertisePeerUrls, ...config.initialCluster.flatMap((m) => m.peerUrls)]) {
+    const problem = urlError(url);
+    if (problem !== undefined) return problem;
+  }
+  return bootstrapError(config);
+}
+
+function bootstrapError(config: MemberConfig): string | undefined {
+  const own = config.initialCluster.filter((m) => m.name === config.name);
+  if (own.length === 0) {
+    return `couldn't find local name "${config.name}" in the initial cluster configuration`;
+  }
+  const urls = config.initialCluster.flatMap((m) => m.peerUrls);
+  const twice = urls.find((url, i) => urls.indexOf(url) !== i);
+  if (twice !== undefined) return `initial-cluster: peer URL ${twice} is used twice`;
+  const advertised = [...config.advertisePeerUrls].sort();
+  const configured = own.flatMap((m) => m.peerUrls).sort();
+  if (advertised.join(',') !== configured.join(',')) {
+    return `--initial-cluster has ${config.name}=${configured.join(',')} but --initial-advertise-peer-urls is ${advertised.join(',')}: they must be the same`;
+  }
+  return undefined;
+}
+
+const urlForm = /^(https?):\/\/(\[[0-9a-fA-F:.%]+\]|[^\s/:@[\]]+):(\d{1,5})\/?$|^unixs?:\/\/?.+$/;
+
+/** Scheme, host and port, as for `--listen-peer-urls`; one line when it is not that. */
+export function urlError(url: string): string | undefined {
+  const match = urlForm.exec(url);
+  if (match === null || (match[3] !== undefined && Number(match[3]) > 65535)) {
+    return `URL must be http, https, unix or unixs with a host and a port: ${url}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,22 @@
+/**
+ * The replica: raft, WAL and store put together. Proposals come in over gateway links, are agreed on with the
+ * peers, applied in order, and answered. Everything else here (leases, membership, snapshots) hangs on that path.
+ */
+export { clusterIdOf, memberIdOf } from './cluster-ids.ts';
+export {
+  clusterVersion,
+  type InitialMember,
+  type MemberConfig,
+  type MemberIdentity,
+  type MemberLimits,
+  type MemberOptions,
+  memberConfig,
+  memberConfigError,
+  memberDefaults,
+  quotaBytes,
+  serverVersion,
+  storageVersion,
+  urlError,
+} from './config.ts';
+export { Member, type MemberStatus } from './member.ts';
+export type { BackendFactory, MemberPorts } from './ports.ts';

@@ -1,0 +1,32 @@
+import type { Channel, Clock, Digest, Disk, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
+import type { Backend } from '@quoin/mvcc';
+
+/** What a replica needs of the world. */
+export interface MemberPorts {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly log: Log;
+  readonly tracer: Tracer | undefined;
+  readonly metrics: MetricRegistry;
+  readonly digest: Digest;
+  /** Rooted at the member's data directory; the WAL lives in `member/wal` below it. */
+  readonly disk: Disk;
+  /** Engines live in `member/<name>` below the data directory. */
+  readonly backends: BackendFactory;
+  /** Opens a stream to a peer's URL for raft messages and snapshots; the peer is given the other end. */
+  readonly dialPeer: (peerUrl: string) => Channel;
+  /** A write or sync failed, or an invariant broke: log, then leave the process at once. Never returns to the caller. */
+  readonly fatal: (reason: string) => never;
+}
+
+export interface BackendFactory {
+  /** Opens or creates the engine of that name. */
+  open(name: string, cb: (error: Error | null, backend: Backend | null) => void): void;
+  /** Names that exist. */
+  list(cb: (error: Error | null, names: string[]) => void): void;
+  /** Removes a closed engine and its files. */
+  remove(name: string, cb: (error: Error | null) => void): void;
+  /** Atomic and durable when the callback comes. Both closed. */
+  rename(from: string, to: string, cb: (error: Error | null) => void): void;
+}
