@@ -3,12 +3,8 @@ import { defineConfig } from 'vitest/config';
 // One configuration for every project; `nx test NAME` narrows it with --dir.
 export default defineConfig({
   test: {
-    include: [
-      'libs/*/test/**/*.test.ts',
-      'apps/*/test/**/*.test.ts',
-      'tools/test/**/*.test.ts',
-      'tests/**/*.test.ts',
-    ],
+    include: ['**/*.test.ts'],
+    exclude: ['**/node_modules/**', '**/dist/**', '.cache/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 30_000,

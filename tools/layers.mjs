@@ -24,8 +24,9 @@ export const layers = {
 /** Apps compose; nothing imports an app. */
 export const appsMay = Object.keys(layers).filter((name) => name !== 'sim');
 
-/** npm packages that a project may depend on, beside what every test may use. */
+/** npm packages that a pure project may depend on; node projects choose theirs with care. */
 export const packagesMay = {
   contracts: ['@bufbuild/protobuf'],
-  client: ['@bufbuild/protobuf', '@grpc/grpc-js'],
+  member: ['@bufbuild/protobuf'],
+  gateway: ['@bufbuild/protobuf'],
 };
