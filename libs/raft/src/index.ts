@@ -1,0 +1,27 @@
+/** Consensus as a pure state machine: ticks, messages and proposals in, one Ready per turn out. See DESIGN.md. */
+export { decodeConfChange, encodeConfChange } from './conf-change.ts';
+export { type RaftOptions, raftDefaults } from './options.ts';
+export type { ProgressState } from './progress.ts';
+export { bootstrapState, joiningState, Raft } from './raft.ts';
+export type { ProgressStatus, RaftStatus } from './status.ts';
+export {
+  type ConfChange,
+  type ConfChangeResult,
+  ConfChangeType,
+  type ConfState,
+  type Entry,
+  EntryType,
+  type HardState,
+  type Message,
+  MessageType,
+  type NodeId,
+  noNode,
+  type ProposeResult,
+  type RaftState,
+  type ReadState,
+  type Ready,
+  type Role,
+  type SnapshotMeta,
+  type SoftState,
+  type TransferResult,
+} from './types.ts';

@@ -1,0 +1,2 @@
+/** See DESIGN.md: how the leader feeds one peer. */
+export type ProgressState = 'probe' | 'replicate' | 'snapshot';
