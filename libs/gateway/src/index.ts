@@ -1,0 +1,22 @@
+/**
+ * The stateless client API role: etcd's services over bytes, routed to members over one batched link each.
+ */
+export {
+  type GatewayConfig,
+  type GatewayIdentity,
+  type GatewayLimits,
+  type GatewayOptions,
+  gatewayConfig,
+  gatewayConfigError,
+  gatewayDefaults,
+  grpcOverheadBytes,
+} from './config.ts';
+export { Gateway, type GatewayLinkStatus, type GatewayStatus, type HttpReply } from './gateway.ts';
+export type {
+  ApiHandler,
+  CallContext,
+  CancelCall,
+  GatewayPorts,
+  ServerStream,
+  UnaryReply,
+} from './ports.ts';
