@@ -1,0 +1,48 @@
+/**
+ * The ordered key-value engine below the store: RocksDB in the real world, sorted arrays in the simulated one.
+ * One writer. Reads see every write that `write` has returned from. Keys are not empty and sort by unsigned bytes.
+ */
+export interface Backend {
+  /** A copy the caller owns, or undefined. */
+  get(key: Uint8Array): Uint8Array | undefined;
+  /**
+   * Visits entries with low ≤ key < high in order (or from the end), until `visit` returns false.
+   * The views are valid only during the call, and the backend may not be used inside it.
+   */
+  scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void;
+  /** The same without values: `visit` gets an empty one. For counting without touching large values. */
+  scanKeys(low: Uint8Array, high: Uint8Array, visit: EntryVisitor): void;
+  /** Applies the whole batch or nothing; in memory until `flush`. @throws Error when the engine cannot take it. */
+  write(batch: Batch): void;
+  /** Everything written before the call becomes durable. A process crash may lose writes after it, only as a suffix. */
+  flush(cb: (error: Error | null) => void): void;
+  /** A consistent view for long reads (snapshots, hashes) that are cut into slices; other calls may come between them. */
+  cursor(low: Uint8Array, high: Uint8Array): BackendCursor;
+  /** Gives space of deleted entries back, in the background. */
+  compact(low: Uint8Array, high: Uint8Array, cb: (error: Error | null) => void): void;
+  /** Bytes on disk, and an estimate of those that live entries need. */
+  sizes(): { totalBytes: number; inUseBytes: number };
+  close(): void;
+}
+
+/** False ends the scan. */
+export type EntryVisitor = (key: Uint8Array, value: Uint8Array) => boolean;
+
+/** Reads from the state as of its creation, forwards, a slice at a time. Must be closed. */
+export interface BackendCursor {
+  /**
+   * Visits entries until about `maxBytes` of them or until `visit` returns false; the entry it returned false for is
+   * consumed. False when the end was reached. The views are valid only during the call.
+   */
+  next(maxBytes: number, visit: EntryVisitor): boolean;
+  close(): void;
+}
+
+/** Puts and deletes in order; a later one of the same key wins. The byte arrays are not copied before `write`. */
+export interface Batch {
+  /** Key i belongs to value i; a value of null deletes. */
+  readonly keys: Uint8Array[];
+  readonly values: (Uint8Array | null)[];
+  /** Sum of key and value lengths. */
+  bytes: number;
+}

@@ -1,0 +1,41 @@
+/** What a range read asks for; etcd's RangeRequest with its names. Everything but `key` may be left out. */
+export interface RangeOptions {
+  readonly key: Uint8Array;
+  /** Empty: the single key. `\0`: from key on. */
+  readonly rangeEnd?: Uint8Array | undefined;
+  /** ≤ 0: the latest. */
+  readonly revision?: number | undefined;
+  /** ≤ 0: no limit. Cut after filters and sort. */
+  readonly limit?: number | undefined;
+  readonly countOnly?: boolean | undefined;
+  readonly keysOnly?: boolean | undefined;
+  /** RangeRequest.SortOrder: 0 none, 1 ascend, 2 descend. */
+  readonly sortOrder?: number | undefined;
+  /** RangeRequest.SortTarget: 0 key, 1 version, 2 create, 3 mod, 4 value. */
+  readonly sortTarget?: number | undefined;
+  /** Inclusive; 0 is off. */
+  readonly minModRevision?: number | undefined;
+  readonly maxModRevision?: number | undefined;
+  readonly minCreateRevision?: number | undefined;
+  readonly maxCreateRevision?: number | undefined;
+}
+
+export interface RangeResult {
+  /** Encoded mvccpb.KeyValue messages, as stored; without value and lease when only keys were asked for. */
+  readonly kvs: Uint8Array[];
+  /** Keys in the range at the revision, whatever limit and filters say. */
+  readonly count: number;
+  readonly more: boolean;
+}
+
+/** compacted: below the compact revision. future: above the current one. */
+export type RevisionError = 'compacted' | 'future';
+
+/** What is known of a live key without its value. */
+export interface KeyMeta {
+  createRevision: number;
+  modRevision: number;
+  version: number;
+  /** 0n: none. Signed, as in mvccpb. */
+  lease: bigint;
+}
