@@ -1,6 +1,38 @@
-/** The real world behind the ports: files, sockets, RocksDB, gRPC, OpenTelemetry. */
+/** The real world behind the ports: files, sockets, RocksDB, gRPC, OpenTelemetry; and what every role's process needs. */
 export { RealClock } from './clock.ts';
+export { type FlagKind, type FlagSpec, type FlagStatus, flagTable, type Role } from './config/flags.ts';
+export { helpText } from './config/help.ts';
+export {
+  flagsOf,
+  type LogConfig,
+  type LogLevel,
+  type NodeConfig,
+  type NodeConfigOutcome,
+  readNodeConfig,
+  type TracingConfig,
+} from './config/node-config.ts';
+export { type ParsedFlags, type ParseInput, type ParseOutcome, parseFlags } from './config/parse.ts';
+export { bindHost, hostPort, type NodeUrl, parseInitialCluster, parseUrls } from './config/urls.ts';
+export { ConfigError, type FlagValue, nearest, parseDurationMs } from './config/values.ts';
+export { DataDir } from './data-dir.ts';
 export { RealDigest } from './digest.ts';
 export { RealDisk } from './disk.ts';
+export { mountDisk, withoutSync } from './disk-options.ts';
+export {
+  dialChannel,
+  InternalServer,
+  type InternalServerHandlers,
+  linkPath,
+  peerPath,
+} from './grpc-channel.ts';
+export { httpRoutes, type Route, type RouteReply, type RouteTable } from './http-routes.ts';
+export { Listener, type ListenerOptions } from './listener.ts';
+export { localChannelPair } from './local-channel.ts';
+export { Logger } from './logger.ts';
+export { type MetricsServer, startMetrics } from './metrics-http.ts';
+export { addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
 export { RealRandom } from './random.ts';
+export { type Running, runProcess, runRole } from './run.ts';
+export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
 export { RealTimers, type RealTimersOptions } from './timers.ts';
+export { releaseVersion, versionText } from './version.ts';

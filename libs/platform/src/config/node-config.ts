@@ -1,0 +1,376 @@
+import { checkFeatureGates } from './feature-gates.ts';
+import { type FlagSpec, flagTable, type Role } from './flags.ts';
+import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
+import { type InitialMember, type NodeUrl, parseInitialCluster, parseUrls } from './urls.ts';
+import { ConfigError } from './values.ts';
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'panic' | 'fatal';
+
+export interface LogConfig {
+  readonly level: LogLevel;
+  readonly format: 'json' | 'console';
+  /** `stderr`, `stdout` or a file name. */
+  readonly outputs: readonly string[];
+}
+
+export interface TracingConfig {
+  /** Collector, host:port, OTLP over gRPC without TLS. */
+  readonly address: string;
+  /** Empty: quoin-member and quoin-gateway. */
+  readonly serviceName: string;
+  readonly instanceId: string;
+  /** Share of requests that are sampled when their caller did not decide, 0 to 1. */
+  readonly samplingRatio: number;
+}
+
+/** All that a node of any role was told, checked. What a role does not have is empty. */
+export interface NodeConfig {
+  readonly role: Role;
+  readonly name: string;
+  readonly dataDir: string;
+  /** Empty: below the data directory. */
+  readonly walDir: string;
+  readonly listenPeerUrls: readonly NodeUrl[];
+  readonly listenClientUrls: readonly NodeUrl[];
+  readonly listenMetricsUrls: readonly NodeUrl[];
+  readonly initialAdvertisePeerUrls: readonly string[];
+  readonly advertiseClientUrls: readonly string[];
+  readonly initialCluster: readonly InitialMember[];
+  readonly initialClusterState: 'new' | 'existing';
+  readonly initialClusterToken: string;
+  /** Peer URLs of members; for a gateway. */
+  readonly members: readonly string[];
+  readonly heartbeatIntervalMs: number;
+  readonly electionTimeoutMs: number;
+  readonly preVote: boolean;
+  readonly snapshotCount: number;
+  readonly snapshotCatchupEntries: number;
+  readonly maxLearners: number;
+  readonly maxTxnOps: number;
+  readonly maxRequestBytes: number;
+  /** 0 = etcd's default of 2 GiB; negative = none. */
+  readonly quotaBackendBytes: number;
+  readonly warningApplyDurationMs: number;
+  readonly watchProgressNotifyIntervalMs: number;
+  readonly maxConcurrentStreams: number;
+  readonly grpcKeepaliveMinTimeMs: number;
+  readonly grpcKeepaliveIntervalMs: number;
+  readonly grpcKeepaliveTimeoutMs: number;
+  readonly socketReusePort: boolean;
+  readonly enableGrpcGateway: boolean;
+  readonly unsafeNoFsync: boolean;
+  readonly metrics: 'basic' | 'extensive';
+  readonly log: LogConfig;
+  readonly tracing: TracingConfig | undefined;
+}
+
+export type NodeConfigOutcome =
+  | { readonly kind: 'run'; readonly config: NodeConfig; readonly notices: readonly string[] }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'version' };
+
+/** The flags that a role has. */
+export function flagsOf(role: Role): FlagSpec[] {
+  return flagTable.filter((spec) => spec.roles.includes(role));
+}
+
+/**
+ * Reads command line, environment and config file for a role.
+ *
+ * @throws ConfigError with one line for the operator
+ */
+export function readNodeConfig(
+  role: Role,
+  input: Pick<ParseInput, 'args' | 'env' | 'readFile'>,
+): NodeConfigOutcome {
+  const table = flagsOf(role);
+  const others = flagTable.filter((spec) => !spec.roles.includes(role));
+  const outcome = parseFlags({ table, others, role, ...input });
+  if (outcome.kind !== 'flags') return outcome;
+  const notices = [...outcome.flags.notices];
+  const config = build(role, new Values(outcome.flags), input.env, notices);
+  return { kind: 'run', config, notices };
+}
+
+/** Typed access to parsed values. The kinds are those of the table. */
+class Values {
+  private readonly flags: ParsedFlags;
+
+  constructor(flags: ParsedFlags) {
+    this.flags = flags;
+  }
+
+  isSet(name: string): boolean {
+    return this.flags.set.has(name);
+  }
+
+  text(name: string): string {
+    return (this.flags.values.get(name) as string | undefined) ?? '';
+  }
+
+  number(name: string): number {
+    return (this.flags.values.get(name) as number | undefined) ?? 0;
+  }
+
+  bool(name: string): boolean {
+    return (this.flags.values.get(name) as boolean | undefined) ?? false;
+  }
+
+  list(name: string): readonly string[] {
+    return (this.flags.values.get(name) as readonly string[] | undefined) ?? [];
+  }
+
+  oneOf<T extends string>(name: string, allowed: readonly T[]): T {
+    const value = this.text(name);
+    const found = allowed.find((option) => option === value);
+    if (found === undefined) {
+      throw new ConfigError(
+        `invalid value "${value}" for flag --${name}: must be one of ${allowed.join(', ')}`,
+      );
+    }
+    return found;
+  }
+}
+
+function build(role: Role, v: Values, env: ParseInput['env'], notices: string[]): NodeConfig {
+  const name = v.text('name');
+  if (name === '') throw new ConfigError('--name must not be empty');
+  checkFeatureGates(v.list('feature-gates'), notices);
+  v.oneOf('logger', ['zap']);
+  const stores = role !== 'gateway';
+  return {
+    role,
+    name,
+    dataDir: stores ? v.text('data-dir') || `${name}.etcd` : '',
+    walDir: v.text('wal-dir'),
+    ...urlsOf(role, v),
+    ...(stores ? bootstrapOf(v, name) : noBootstrap),
+    members: role === 'gateway' ? memberUrls(v) : [],
+    ...raftTiming(v, stores),
+    preVote: v.bool('pre-vote'),
+    snapshotCount: atLeast(v, 'snapshot-count', stores ? 1 : 0),
+    snapshotCatchupEntries: v.number('snapshot-catchup-entries'),
+    maxLearners: atLeast(v, 'max-learners', stores ? 1 : 0),
+    maxTxnOps: v.number('max-txn-ops'),
+    maxRequestBytes: requestBytes(v, notices),
+    quotaBackendBytes: v.number('quota-backend-bytes'),
+    warningApplyDurationMs: v.number('warning-apply-duration'),
+    ...clientTuning(v),
+    socketReusePort: v.bool('socket-reuse-port'),
+    enableGrpcGateway: v.bool('enable-grpc-gateway'),
+    unsafeNoFsync: v.bool('unsafe-no-fsync'),
+    metrics: v.oneOf('metrics', ['basic', 'extensive']),
+    log: logConfig(v),
+    tracing: tracingConfig(v, name, env),
+  };
+}
+
+type Urls = Pick<
+  NodeConfig,
+  | 'listenPeerUrls'
+  | 'listenClientUrls'
+  | 'listenMetricsUrls'
+  | 'initialAdvertisePeerUrls'
+  | 'advertiseClientUrls'
+>;
+
+function urlsOf(role: Role, v: Values): Urls {
+  const serves = role !== 'member';
+  const stores = role !== 'gateway';
+  if (serves && v.isSet('listen-client-urls') && !v.isSet('advertise-client-urls') && role === 'quoin') {
+    throw new ConfigError('--advertise-client-urls is required when --listen-client-urls is set explicitly');
+  }
+  const listen = (flag: string, needed: boolean): NodeUrl[] => {
+    const urls = parseUrls(flag, v.list(flag), 'listen');
+    if (needed && urls.length === 0) throw new ConfigError(`--${flag} must not be empty`);
+    return urls;
+  };
+  // A member without a client port of its own has nothing to advertise unless told so.
+  const advertised =
+    role === 'quoin' || v.isSet('advertise-client-urls') ? v.list('advertise-client-urls') : [];
+  return {
+    listenPeerUrls: stores ? listen('listen-peer-urls', true) : [],
+    listenClientUrls: serves ? listen('listen-client-urls', true) : [],
+    listenMetricsUrls: listen('listen-metrics-urls', false),
+    initialAdvertisePeerUrls: stores
+      ? sortedTexts(
+          parseUrls('initial-advertise-peer-urls', v.list('initial-advertise-peer-urls'), 'advertise'),
+        )
+      : [],
+    advertiseClientUrls: sortedTexts(parseUrls('advertise-client-urls', advertised, 'advertise')),
+  };
+}
+
+function sortedTexts(urls: readonly NodeUrl[]): string[] {
+  return urls.map((url) => url.text).sort();
+}
+
+function memberUrls(v: Values): string[] {
+  const urls = parseUrls('members', v.list('members'), 'advertise').map((url) => url.text);
+  if (urls.length === 0) throw new ConfigError('--members must name at least one peer URL of a member');
+  return urls;
+}
+
+type Bootstrap = Pick<NodeConfig, 'initialCluster' | 'initialClusterState' | 'initialClusterToken'>;
+
+const noBootstrap: Bootstrap = { initialCluster: [], initialClusterState: 'new', initialClusterToken: '' };
+
+function bootstrapOf(v: Values, name: string): Bootstrap {
+  const advertised = sortedTexts(
+    parseUrls('initial-advertise-peer-urls', v.list('initial-advertise-peer-urls'), 'advertise'),
+  );
+  if (advertised.length === 0) throw new ConfigError('--initial-advertise-peer-urls must not be empty');
+  const given = v.text('initial-cluster');
+  const initialCluster = given === '' ? [{ name, peerUrls: advertised }] : parseInitialCluster(given);
+  const own = initialCluster.find((member) => member.name === name);
+  if (own === undefined) {
+    throw new ConfigError(
+      `couldn't find local name "${name}" in the initial cluster configuration "${given}"`,
+    );
+  }
+  if (own.peerUrls.join(',') !== advertised.join(',')) {
+    throw new ConfigError(
+      `--initial-cluster has ${name}=${own.peerUrls.join(',')} but --initial-advertise-peer-urls is ${advertised.join(',')}: both must name the same URLs`,
+    );
+  }
+  return {
+    initialCluster,
+    initialClusterState: v.oneOf('initial-cluster-state', ['new', 'existing']),
+    initialClusterToken: v.text('initial-cluster-token'),
+  };
+}
+
+const electionTimeoutMaxMs = 50_000;
+
+function raftTiming(
+  v: Values,
+  stores: boolean,
+): Pick<NodeConfig, 'heartbeatIntervalMs' | 'electionTimeoutMs'> {
+  const election = v.number('election-timeout');
+  const heartbeat = stores ? v.number('heartbeat-interval') : 0;
+  if (stores && heartbeat <= 0) {
+    throw new ConfigError(`--heartbeat-interval must be greater than 0 (set to ${heartbeat}ms)`);
+  }
+  if (election <= 0)
+    throw new ConfigError(`--election-timeout must be greater than 0 (set to ${election}ms)`);
+  if (election < 5 * heartbeat) {
+    throw new ConfigError(
+      `--election-timeout[${election}ms] should be at least as 5 times as --heartbeat-interval[${heartbeat}ms]`,
+    );
+  }
+  if (election > electionTimeoutMaxMs) {
+    throw new ConfigError(
+      `--election-timeout[${election}ms] is too long, and should be set less than ${electionTimeoutMaxMs}ms`,
+    );
+  }
+  return { heartbeatIntervalMs: heartbeat, electionTimeoutMs: election };
+}
+
+function atLeast(v: Values, flag: string, min: number): number {
+  const value = v.number(flag);
+  if (value < min) throw new ConfigError(`--${flag} must be at least ${min} (set to ${value})`);
+  return value;
+}
+
+const recommendedRequestBytes = 10 * 1024 * 1024;
+/** A raft entry, a link message and a client message must each hold one request. */
+const maxRequestBytesLimit = 512 * 1024 * 1024;
+
+function requestBytes(v: Values, notices: string[]): number {
+  const bytes = v.number('max-request-bytes');
+  if (bytes > maxRequestBytesLimit) {
+    throw new ConfigError(`--max-request-bytes must be at most ${maxRequestBytesLimit} (set to ${bytes})`);
+  }
+  if (bytes > recommendedRequestBytes) {
+    notices.push(`--max-request-bytes of ${bytes} exceeds the recommended ${recommendedRequestBytes}`);
+  }
+  return bytes;
+}
+
+type ClientTuning = Pick<
+  NodeConfig,
+  | 'watchProgressNotifyIntervalMs'
+  | 'maxConcurrentStreams'
+  | 'grpcKeepaliveMinTimeMs'
+  | 'grpcKeepaliveIntervalMs'
+  | 'grpcKeepaliveTimeoutMs'
+>;
+
+function clientTuning(v: Values): ClientTuning {
+  const tuning: ClientTuning = {
+    watchProgressNotifyIntervalMs: v.number('watch-progress-notify-interval'),
+    maxConcurrentStreams: v.number('max-concurrent-streams'),
+    grpcKeepaliveMinTimeMs: v.number('grpc-keepalive-min-time'),
+    grpcKeepaliveIntervalMs: v.number('grpc-keepalive-interval'),
+    grpcKeepaliveTimeoutMs: v.number('grpc-keepalive-timeout'),
+  };
+  if (tuning.maxConcurrentStreams > 0xffffffff)
+    throw new ConfigError('--max-concurrent-streams must be below 2^32');
+  for (const name of ['min-time', 'interval', 'timeout']) {
+    const flag = `grpc-keepalive-${name}`;
+    if (v.number(flag) < 0) throw new ConfigError(`--${flag} must not be negative`);
+  }
+  return tuning;
+}
+
+function logConfig(v: Values): LogConfig {
+  const given = v.list('log-outputs');
+  if (given.length === 0) throw new ConfigError('--log-outputs must not be empty');
+  if (given.includes('default') && given.length > 1) {
+    throw new ConfigError('--log-outputs: default must stand alone');
+  }
+  if (given.some((output) => output.startsWith('systemd/'))) {
+    throw new ConfigError(
+      '--log-outputs: systemd/journal is not supported; use stderr, which systemd collects',
+    );
+  }
+  return {
+    level: v.oneOf('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
+    format: v.oneOf('log-format', ['json', 'console']),
+    outputs: [...new Set(given.map((output) => (output === 'default' ? 'stderr' : output)))],
+  };
+}
+
+const samplesPerMillion = 1_000_000;
+
+/** Flags first; where they are not set, OpenTelemetry's own variables. */
+function tracingConfig(v: Values, name: string, env: ParseInput['env']): TracingConfig | undefined {
+  if (!v.bool('enable-distributed-tracing')) return undefined;
+  const rate = v.number('distributed-tracing-sampling-rate');
+  if (rate > samplesPerMillion) {
+    throw new ConfigError(
+      `--distributed-tracing-sampling-rate must be at most ${samplesPerMillion} (set to ${rate})`,
+    );
+  }
+  let address = v.text('distributed-tracing-address');
+  const endpoint = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ?? env['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '';
+  if (!v.isSet('distributed-tracing-address') && endpoint !== '')
+    address = endpoint.replace(/^https?:\/\//, '');
+  address = address.replace(/\/$/, '');
+  if (!/^(\[[^\]]+\]|[^:/]+):\d{1,5}$/.test(address)) {
+    throw new ConfigError(
+      `invalid value "${address}" for flag --distributed-tracing-address: must be host:port`,
+    );
+  }
+  return {
+    address,
+    serviceName: v.text('distributed-tracing-service-name') || (env['OTEL_SERVICE_NAME'] ?? ''),
+    instanceId: v.text('distributed-tracing-instance-id') || name,
+    samplingRatio: samplingRatio(v, rate, env),
+  };
+}
+
+function samplingRatio(v: Values, rate: number, env: ParseInput['env']): number {
+  const argument = env['OTEL_TRACES_SAMPLER_ARG'] ?? '';
+  const sampler = env['OTEL_TRACES_SAMPLER'] ?? '';
+  if (v.isSet('distributed-tracing-sampling-rate') || sampler === '') return rate / samplesPerMillion;
+  if (/always_on$/.test(sampler)) return 1;
+  if (/always_off$/.test(sampler)) return 0;
+  const ratio = Number(argument === '' ? '1' : argument);
+  if (!/traceidratio$/.test(sampler) || !(ratio >= 0 && ratio <= 1)) {
+    throw new ConfigError(
+      `OTEL_TRACES_SAMPLER=${sampler} with OTEL_TRACES_SAMPLER_ARG=${argument} is not a known sampler`,
+    );
+  }
+  return ratio;
+}

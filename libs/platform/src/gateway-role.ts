@@ -1,0 +1,142 @@
+/** The gateway of this process: ports put together, client port bound, one call to stop it all. */
+import { type Channel, MetricRegistry } from '@quoin/base';
+import { Gateway } from '@quoin/gateway';
+import { RealClock } from './clock.ts';
+import type { NodeConfig } from './config/node-config.ts';
+import { GrpcApi } from './grpc-api.ts';
+import { dialChannel, linkPath } from './grpc-channel.ts';
+import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
+import { Listener } from './listener.ts';
+import { localChannelPair } from './local-channel.ts';
+import type { Logger } from './logger.ts';
+import type { MemberRole } from './member-role.ts';
+import { metricsContentType, metricsPage } from './process-metrics.ts';
+import { RealRandom } from './random.ts';
+import { startTelemetry } from './telemetry.ts';
+import { RealTimers } from './timers.ts';
+import { releaseVersion } from './version.ts';
+
+export interface GatewayRole {
+  readonly gateway: Gateway;
+  readonly metrics: MetricRegistry;
+  /** Ports bound for the client URLs, in order. */
+  readonly clientPorts: readonly number[];
+  /** Resolves once a leader is known and a member serves reads. */
+  ready(): Promise<void>;
+  /** Refuses new calls, answers those under way within a bound, closes. */
+  stop(): Promise<void>;
+}
+
+/** What calls under way get after the gateway itself has let go of them. */
+const stopGraceMs = 500;
+const readyPollMs = 5;
+
+/**
+ * Binds the client URLs and starts the gateway.
+ *
+ * @param home the member in this process, which is then reached without a socket
+ * @param pages registries of other roles of this process for /metrics
+ * @throws Error with one line for the operator
+ */
+export async function startGateway(
+  config: NodeConfig,
+  log: Logger,
+  home: MemberRole | undefined,
+  pages: readonly MetricRegistry[],
+): Promise<GatewayRole> {
+  const metrics = new MetricRegistry();
+  const telemetry =
+    config.tracing === undefined
+      ? undefined
+      : await startTelemetry(config.tracing, { service: 'quoin-gateway', version: releaseVersion });
+  const timers = new RealTimers();
+  const homeUrl = home === undefined ? undefined : config.initialAdvertisePeerUrls[0];
+  const dial = (url: string): Channel => {
+    if (home === undefined || url !== homeUrl) return dialChannel(url, linkPath);
+    const [here, there] = localChannelPair(timers);
+    home.member.acceptLink(there);
+    return here;
+  };
+  const gateway = new Gateway(
+    {
+      name: config.name,
+      memberUrls: memberUrls(config),
+      ...(homeUrl === undefined ? {} : { homeUrl }),
+      maxRequestBytes: config.maxRequestBytes,
+      maxTxnOps: config.maxTxnOps,
+      requestTimeoutMs: 5_000 + 2 * config.electionTimeoutMs,
+      noLeaderTimeoutMs: 3 * config.electionTimeoutMs,
+      progressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
+    },
+    {
+      clock: new RealClock(),
+      timers,
+      random: new RealRandom(),
+      log,
+      tracer: telemetry?.tracer,
+      metrics,
+      dial,
+    },
+  );
+  const api = new GrpcApi(gateway, {
+    maxRequestBytes: config.maxRequestBytes,
+    maxConcurrentStreams: config.maxConcurrentStreams,
+    keepaliveIntervalMs: config.grpcKeepaliveIntervalMs,
+    keepaliveTimeoutMs: config.grpcKeepaliveTimeoutMs,
+    telemetry,
+  });
+  const listener = new Listener({
+    onHttp2: (socket) => api.accept(socket),
+    onHttp1: httpRoutes(clientRoutes(config, gateway, [...pages, metrics])),
+    reusePort: config.socketReusePort,
+  });
+  const clientPorts = await listener.listen(config.listenClientUrls);
+  gateway.start();
+  return {
+    gateway,
+    metrics,
+    clientPorts,
+    ready: () =>
+      new Promise((resolve) => {
+        const poll = setInterval(() => {
+          if (!gateway.ready()) return;
+          clearInterval(poll);
+          resolve();
+        }, readyPollMs);
+        poll.unref();
+      }),
+    stop: async () => {
+      listener.close();
+      await new Promise<void>((resolve) => gateway.stop(resolve));
+      await new Promise<void>((resolve) => api.stop(stopGraceMs, resolve));
+      listener.destroy();
+      await telemetry?.shutdown();
+    },
+  };
+}
+
+function memberUrls(config: NodeConfig): string[] {
+  if (config.role === 'gateway') return [...new Set(config.members)];
+  return config.initialCluster.flatMap((member) => member.peerUrls.slice(0, 1));
+}
+
+/** What a client port answers over plain HTTP. */
+export function clientRoutes(
+  config: NodeConfig,
+  gateway: Gateway,
+  registries: readonly MetricRegistry[],
+): RouteTable {
+  const health: Route = (query, reply, path) => {
+    if (config.enableGrpcGateway && /^\/v3(beta)?\//.test(path)) {
+      reply(
+        501,
+        'application/json',
+        '{"error":"the JSON API is not served yet","code":12,"message":"the JSON API is not served yet"}',
+      );
+    } else gateway.http(path, query, reply);
+  };
+  return {
+    exact: { '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)) },
+    fallback: health,
+  };
+}

@@ -1,0 +1,127 @@
+import { createServer as createHttpServer, type Server as HttpServer, type RequestListener } from 'node:http';
+import { createServer, type Server, type Socket } from 'node:net';
+import { bindHost, hostPort, type NodeUrl } from './config/urls.ts';
+import { ConfigError } from './config/values.ts';
+
+/** The first bytes that an HTTP/2 client sends (RFC 9113 §3.4). No HTTP/1.1 method begins so. */
+const http2Preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+/** Enough of it to tell: `PRI` alone could be the start of an unknown HTTP/1.1 method. */
+const sniffBytes = 5;
+/** A connection that says nothing for so long is closed. */
+const sniffTimeoutMs = 10_000;
+/** As etcd's ReadHeaderTimeout. */
+const headersTimeoutMs = 300_000;
+
+export interface ListenerOptions {
+  /** Connections that speak HTTP/2. What they sent so far is put back first. Undefined: closed. */
+  readonly onHttp2: ((socket: Socket) => void) | undefined;
+  readonly onHttp1: RequestListener;
+  readonly reusePort?: boolean;
+}
+
+/**
+ * TCP listeners of one role on which HTTP/2 (gRPC) and HTTP/1.1 share a port: the first bytes of each connection
+ * decide who gets it.
+ *
+ *     accept ─► first bytes ─┬─ "PRI *…" ─► onHttp2(socket)
+ *                            └─ else ─────► node:http ─► onHttp1(request, response)
+ */
+export class Listener {
+  private readonly options: ListenerOptions;
+  private readonly http: HttpServer;
+  private readonly servers: Server[] = [];
+  private readonly sockets = new Set<Socket>();
+
+  constructor(options: ListenerOptions) {
+    this.options = options;
+    this.http = createHttpServer({ headersTimeout: headersTimeoutMs }, options.onHttp1);
+  }
+
+  /**
+   * Binds all URLs. Port 0 takes a free one.
+   *
+   * @returns the ports, in order
+   * @throws ConfigError such as `listen tcp 127.0.0.1:2379: bind: address already in use`; nothing stays bound
+   */
+  async listen(urls: readonly NodeUrl[]): Promise<number[]> {
+    try {
+      const ports: number[] = [];
+      for (const url of urls) ports.push(await this.bind(bindHost(url), url.port));
+      return ports;
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Takes no more connections; those that are open stay. */
+  close(): void {
+    for (const server of this.servers) server.close();
+    this.servers.length = 0;
+    this.http.closeIdleConnections();
+  }
+
+  /** Cuts what is still open. */
+  destroy(): void {
+    this.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  private bind(host: string, port: number): Promise<number> {
+    const server = createServer({ noDelay: true, pauseOnConnect: false }, (socket) => this.accept(socket));
+    return new Promise((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        reject(new ConfigError(`listen tcp ${hostPort(host, port)}: bind: ${bindProblem(error)}`));
+      });
+      server.listen({ host, port, reusePort: this.options.reusePort ?? false }, () => {
+        server.removeAllListeners('error');
+        // Failing to accept one connection (too many files, say) is that connection's loss only.
+        server.on('error', () => {});
+        this.servers.push(server);
+        resolve((server.address() as { port: number }).port);
+      });
+    });
+  }
+
+  private accept(socket: Socket): void {
+    this.sockets.add(socket);
+    socket.once('close', () => this.sockets.delete(socket));
+    const ignore = (): void => {};
+    socket.on('error', ignore);
+    let seen: Buffer = Buffer.alloc(0);
+    const timer = setTimeout(() => socket.destroy(), sniffTimeoutMs);
+    socket.once('close', () => clearTimeout(timer));
+    const onData = (chunk: Buffer): void => {
+      seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+      const looked = seen.subarray(0, sniffBytes).toString('latin1');
+      const http2 = http2Preface.startsWith(looked);
+      if (http2 && looked.length < sniffBytes) return;
+      clearTimeout(timer);
+      socket.removeListener('data', onData);
+      socket.pause();
+      socket.unshift(seen);
+      this.handOver(socket, http2);
+    };
+    socket.on('data', onData);
+  }
+
+  private handOver(socket: Socket, http2: boolean): void {
+    if (!http2) {
+      this.http.emit('connection', socket);
+      // node:http reads when told to; it does not expect a paused socket.
+      socket.resume();
+    } else if (this.options.onHttp2 === undefined) socket.destroy();
+    else this.options.onHttp2(socket);
+  }
+}
+
+const problems: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'address already in use',
+  EACCES: 'permission denied',
+  EADDRNOTAVAIL: 'cannot assign requested address',
+  ENOTSUP: 'operation not supported',
+};
+
+function bindProblem(error: NodeJS.ErrnoException): string {
+  return problems[error.code ?? ''] ?? error.message;
+}

@@ -1,0 +1,151 @@
+/** The member of this process: ports put together, peer port bound, one call to stop it all. */
+import { type Channel, MetricRegistry } from '@quoin/base';
+import { Member, type MemberPorts, serverVersion } from '@quoin/member';
+import { RealClock } from './clock.ts';
+import type { NodeConfig } from './config/node-config.ts';
+import { prepare } from './data-dir.ts';
+import { RealDigest } from './digest.ts';
+import { RealDisk } from './disk.ts';
+import { mountDisk, withoutSync } from './disk-options.ts';
+import { dialChannel, InternalServer, peerPath } from './grpc-channel.ts';
+import { httpRoutes, type RouteTable } from './http-routes.ts';
+import { Listener } from './listener.ts';
+import type { Logger } from './logger.ts';
+import { RealRandom } from './random.ts';
+import { RocksBackends } from './rocks-backend.ts';
+import { startTelemetry, type Telemetry } from './telemetry.ts';
+import { RealTimers } from './timers.ts';
+
+export interface MemberRole {
+  readonly member: Member;
+  readonly metrics: MetricRegistry;
+  /** Ports bound for the peer URLs, in order. */
+  readonly peerPorts: readonly number[];
+  readonly telemetry: Telemetry | undefined;
+  /** Hands over the lead, makes the state durable, closes. */
+  stop(): Promise<void>;
+}
+
+/** Where the member keeps its log below the data directory. */
+const walPath = 'member/wal';
+
+/**
+ * Binds the peer URLs, opens the data directory and starts the member.
+ *
+ * @param dataDir absolute, locked by the caller
+ * @throws Error with one line for the operator
+ */
+export async function startMember(config: NodeConfig, dataDir: string, log: Logger): Promise<MemberRole> {
+  const metrics = new MetricRegistry();
+  const telemetry =
+    config.tracing === undefined
+      ? undefined
+      : await startTelemetry(config.tracing, { service: 'quoin-member', version: serverVersion });
+  // Streams that arrive before the member is open are refused: their dialler tries again.
+  let member: Member | undefined;
+  const take = (deliver: (member: Member, channel: Channel) => void) => (channel: Channel) => {
+    if (member === undefined) channel.close();
+    else deliver(member, channel);
+  };
+  const internal = new InternalServer({
+    onPeer: take((to, channel) => to.acceptPeer(channel)),
+    onLink: take((to, channel) => to.acceptLink(channel)),
+  });
+  const listener = new Listener({
+    onHttp2: (socket) => internal.accept(socket),
+    onHttp1: httpRoutes(peerRoutes()),
+    reusePort: config.socketReusePort,
+  });
+  const peerPorts = await listener.listen(config.listenPeerUrls);
+  try {
+    member = await openMember(config, memberPorts(config, dataDir, log, metrics, telemetry));
+  } catch (error) {
+    listener.destroy();
+    internal.stop();
+    throw error;
+  }
+  const opened = member;
+  return {
+    member: opened,
+    metrics,
+    peerPorts,
+    telemetry,
+    stop: async () => {
+      // Peers and gateways stay connected while the lead is handed over.
+      await new Promise<void>((resolve) => opened.stop(resolve));
+      listener.close();
+      internal.stop();
+      listener.destroy();
+      await telemetry?.shutdown();
+    },
+  };
+}
+
+function peerRoutes(): RouteTable {
+  const body = JSON.stringify({ etcdserver: serverVersion, etcdcluster: serverVersion });
+  return {
+    exact: { '/version': (_query, reply) => reply(200, 'application/json', body) },
+    fallback: undefined,
+  };
+}
+
+function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
+  return new Promise((resolve, reject) => {
+    Member.open(
+      {
+        name: config.name,
+        initialCluster: config.initialCluster,
+        clusterToken: config.initialClusterToken,
+        initialClusterState: config.initialClusterState,
+        advertisePeerUrls: config.initialAdvertisePeerUrls,
+        advertiseClientUrls: config.advertiseClientUrls,
+        heartbeatIntervalMs: config.heartbeatIntervalMs,
+        electionTimeoutMs: config.electionTimeoutMs,
+        preVote: config.preVote,
+        snapshotCount: config.snapshotCount,
+        snapshotCatchupEntries: config.snapshotCatchupEntries,
+        maxLearners: config.maxLearners,
+        maxRequestBytes: config.maxRequestBytes,
+        maxTxnOps: config.maxTxnOps,
+        quotaBackendBytes: config.quotaBackendBytes,
+        slowApplyMs: config.warningApplyDurationMs,
+      },
+      ports,
+      (error, member) => {
+        if (error !== null) reject(error);
+        else resolve(member!);
+      },
+    );
+  });
+}
+
+function memberPorts(
+  config: NodeConfig,
+  dataDir: string,
+  log: Logger,
+  metrics: MetricRegistry,
+  telemetry: Telemetry | undefined,
+): MemberPorts {
+  let disk: MemberPorts['disk'] = new RealDisk(dataDir);
+  if (config.walDir !== '') {
+    prepare(config.walDir);
+    disk = mountDisk(disk, walPath, new RealDisk(config.walDir));
+  }
+  if (config.unsafeNoFsync) disk = withoutSync(disk);
+  return {
+    clock: new RealClock(),
+    timers: new RealTimers(),
+    random: new RealRandom(),
+    log,
+    tracer: telemetry?.tracer,
+    metrics,
+    digest: new RealDigest(),
+    disk,
+    backends: new RocksBackends(dataDir),
+    dialPeer: (url) => dialChannel(url, peerPath),
+    fatal: (reason) => {
+      log.fatal(reason);
+      process.exit(1);
+    },
+  };
+}

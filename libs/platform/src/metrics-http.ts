@@ -1,0 +1,19 @@
+import type { NodeUrl } from './config/urls.ts';
+import { httpRoutes, type RouteTable } from './http-routes.ts';
+import { Listener } from './listener.ts';
+
+export interface MetricsServer {
+  readonly ports: readonly number[];
+  stop(): void;
+}
+
+/**
+ * Serves routes on `--listen-metrics-urls`, plain HTTP alone.
+ *
+ * @throws ConfigError when a port cannot be bound
+ */
+export async function startMetrics(urls: readonly NodeUrl[], routes: RouteTable): Promise<MetricsServer> {
+  const listener = new Listener({ onHttp2: undefined, onHttp1: httpRoutes(routes) });
+  const ports = await listener.listen(urls);
+  return { ports, stop: () => listener.destroy() };
+}

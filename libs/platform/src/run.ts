@@ -1,0 +1,112 @@
+/**
+ * The life of a process of any role: configuration, signals, errors, exit codes.
+ *
+ *     start ──► running ──SIGTERM, SIGINT, parent gone──► stopping ──► exit 0
+ *       │          │                                        │ second signal, or over the bound
+ *       │          └─ unhandled error ──► exit 1            └──► exit at once
+ *       └─ bad flag, port in use, … ──► one line, exit 1
+ */
+import { readFileSync } from 'node:fs';
+import type { Role } from './config/flags.ts';
+import { helpText } from './config/help.ts';
+import { flagsOf, type NodeConfig, readNodeConfig } from './config/node-config.ts';
+import { ConfigError } from './config/values.ts';
+import { Logger } from './logger.ts';
+import { versionText } from './version.ts';
+
+/** What a started process can be told. */
+export interface Running {
+  stop(): Promise<void>;
+}
+
+/** A clean stop that takes longer is broken off. */
+const stopTimeoutMs = 15_000;
+
+const signalNumbers: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
+
+/** Runs a role with the flags, variables and config file of this process. Never throws. */
+export async function runRole(
+  role: Role,
+  start: (config: NodeConfig, log: Logger) => Promise<Running>,
+): Promise<void> {
+  const program = role === 'quoin' ? 'quoin' : `quoin-${role}`;
+  let log: Logger;
+  let config: NodeConfig;
+  try {
+    const outcome = readNodeConfig(role, {
+      args: process.argv.slice(2),
+      env: process.env,
+      readFile: (path) => readFileSync(path, 'utf8'),
+    });
+    if (outcome.kind === 'help') return print(helpText(role, flagsOf(role)));
+    if (outcome.kind === 'version') return print(versionText());
+    config = outcome.config;
+    log = Logger.open(config.log);
+    for (const notice of outcome.notices) log.warn(notice);
+  } catch (error) {
+    return refuse(program, error);
+  }
+  await runProcess(program, log, () => start(config, log));
+}
+
+/**
+ * Runs `start` and then waits for a signal. For a parent that speaks Node's IPC, its end is a signal too, so that
+ * nothing is left behind when a test or a dev cluster dies.
+ */
+export async function runProcess(program: string, log: Logger, start: () => Promise<Running>): Promise<void> {
+  const fail = (error: unknown): never => {
+    log.fatal('unhandled error', {
+      error: oneLine(error),
+      stack: error instanceof Error ? error.stack : undefined,
+    });
+    process.exit(1);
+  };
+  process.on('uncaughtException', fail);
+  process.on('unhandledRejection', fail);
+  let running: Running | undefined;
+  let stopping = false;
+  const stop = (why: string): void => {
+    if (stopping) process.exit(128 + (signalNumbers[why] ?? 1));
+    stopping = true;
+    log.info('stopping', { reason: why });
+    // While it still starts there is nothing that a clean stop could save.
+    if (running === undefined) process.exit(0);
+    const bound = setTimeout(() => {
+      log.error('the clean stop took too long and is broken off', { 'timeout-ms': stopTimeoutMs });
+      process.exit(1);
+    }, stopTimeoutMs);
+    bound.unref();
+    running.stop().then(() => {
+      log.info('stopped');
+      process.exit(0);
+    }, fail);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stop(signal));
+  if (process.connected) {
+    process.on('disconnect', () => process.exit(stopping ? 0 : 1));
+    process.channel?.unref();
+  }
+  try {
+    running = await start();
+  } catch (error) {
+    refuse(program, error, log);
+  }
+}
+
+function print(text: string): void {
+  process.stdout.write(text);
+}
+
+/** One line, then the end: what a person sees who gave a wrong flag or whose port is taken. */
+function refuse(program: string, error: unknown, log?: Logger): void {
+  if (log !== undefined && !(error instanceof ConfigError)) {
+    log.fatal('cannot start', { error: oneLine(error) });
+  }
+  process.stderr.write(`${program}: ${oneLine(error)}\n`);
+  process.exit(1);
+}
+
+function oneLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n')[0]!;
+}
