@@ -1,7 +1,14 @@
 /** Consensus as a pure state machine: ticks, messages and proposals in, one Ready per turn out. See DESIGN.md. */
-export { decodeConfChange, encodeConfChange } from './conf-change.ts';
+export {
+  ConfChangeError,
+  changeConf,
+  decodeConfChange,
+  emptyConfState,
+  encodeConfChange,
+} from './conf-change.ts';
 export { type RaftOptions, raftDefaults } from './options.ts';
 export type { ProgressState } from './progress.ts';
+export { jointVote, majorityIndex, majorityVote, type VoteResult } from './quorum.ts';
 export { bootstrapState, joiningState, Raft } from './raft.ts';
 export type { ProgressStatus, RaftStatus } from './status.ts';
 export {

@@ -41,7 +41,7 @@ export const raftDefaults = {
   leaseReads: false,
   maxEntryBytesPerMessage: 1 << 20,
   maxInflightMessages: 512,
-  maxInflightBytes: 64 << 20,
+  maxInflightBytes: 16 << 20,
   maxUncommittedBytes: 64 << 20,
   maxApplyingBytes: 4 << 20,
   maxPendingReads: 4096,
