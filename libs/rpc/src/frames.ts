@@ -1,0 +1,197 @@
+/** HTTP/2 frames on the wire (RFC 9113 §4 and §6), and the buffer that collects them for one socket write a turn. */
+
+export const FrameType = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  rstStream: 3,
+  settings: 4,
+  pushPromise: 5,
+  ping: 6,
+  goAway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+} as const;
+
+export const Flag = { endStream: 0x1, ack: 0x1, endHeaders: 0x4, padded: 0x8, priority: 0x20 } as const;
+
+export const ErrorCode = {
+  noError: 0,
+  protocolError: 1,
+  internalError: 2,
+  flowControlError: 3,
+  settingsTimeout: 4,
+  streamClosed: 5,
+  frameSizeError: 6,
+  refusedStream: 7,
+  cancel: 8,
+  compressionError: 9,
+  connectError: 10,
+  enhanceYourCalm: 11,
+  inadequateSecurity: 12,
+  http11Required: 13,
+} as const;
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
+
+export const Setting = {
+  headerTableSize: 1,
+  enablePush: 2,
+  maxConcurrentStreams: 3,
+  initialWindowSize: 4,
+  maxFrameSize: 5,
+  maxHeaderListSize: 6,
+} as const;
+
+export const frameHeaderBytes = 9;
+export const defaultFrameBytesMax = 16_384;
+export const defaultWindowBytes = 65_535;
+export const windowBytesMax = 0x7fff_ffff;
+
+/** What a client sends first (RFC 9113 §3.4). */
+export const clientPreface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+
+// One allocation serves many turns: what was taken is never written again, the rest of the block is filled further.
+const blockBytes = 65_536;
+const blockRestBytesMin = 2_048;
+// Pieces from here on are handed over by reference instead of being copied into the block.
+const referenceBytesMin = 8_192;
+
+/** Frames of one connection in order, as few chunks as possible. */
+export class FrameWriter {
+  private block: Uint8Array = new Uint8Array(blockBytes);
+  private from = 0;
+  private at = 0;
+  private chunks: Uint8Array[] = [];
+  private bytes = 0;
+
+  /** Bytes written and not taken. */
+  get length(): number {
+    return this.bytes;
+  }
+
+  /** All that was written since the last call. The receiver owns the chunks. */
+  take(): Uint8Array[] {
+    this.close();
+    const chunks = this.chunks;
+    this.chunks = [];
+    this.bytes = 0;
+    if (this.block.length - this.at < blockRestBytesMin) {
+      this.block = new Uint8Array(blockBytes);
+      this.from = 0;
+      this.at = 0;
+    }
+    return chunks;
+  }
+
+  header(length: number, type: number, flags: number, streamId: number): void {
+    this.reserve(frameHeaderBytes);
+    const b = this.block;
+    const o = this.at;
+    b[o] = length >>> 16;
+    b[o + 1] = length >>> 8;
+    b[o + 2] = length;
+    b[o + 3] = type;
+    b[o + 4] = flags;
+    b[o + 5] = streamId >>> 24;
+    b[o + 6] = streamId >>> 16;
+    b[o + 7] = streamId >>> 8;
+    b[o + 8] = streamId;
+    this.at = o + frameHeaderBytes;
+    this.bytes += frameHeaderBytes;
+  }
+
+  u32(value: number): void {
+    this.reserve(4);
+    const b = this.block;
+    const o = this.at;
+    b[o] = value >>> 24;
+    b[o + 1] = value >>> 16;
+    b[o + 2] = value >>> 8;
+    b[o + 3] = value;
+    this.at = o + 4;
+    this.bytes += 4;
+  }
+
+  u16(value: number): void {
+    this.reserve(2);
+    this.block[this.at] = value >>> 8;
+    this.block[this.at + 1] = value;
+    this.at += 2;
+    this.bytes += 2;
+  }
+
+  raw(piece: Uint8Array): void {
+    if (piece.length >= referenceBytesMin) {
+      this.close();
+      this.chunks.push(piece);
+    } else {
+      this.reserve(piece.length);
+      this.block.set(piece, this.at);
+      this.at += piece.length;
+    }
+    this.bytes += piece.length;
+  }
+
+  /** HEADERS, and CONTINUATION where the block is longer than the peer's frames. */
+  headers(frameBytesMax: number, id: number, block: Uint8Array, end: boolean): void {
+    const flags = end ? Flag.endStream : 0;
+    if (block.length <= frameBytesMax) {
+      this.header(block.length, FrameType.headers, flags | Flag.endHeaders, id);
+      this.raw(block);
+      return;
+    }
+    for (let at = 0; at < block.length; at += frameBytesMax) {
+      const part = block.subarray(at, at + frameBytesMax);
+      const last = at + part.length === block.length ? Flag.endHeaders : 0;
+      if (at === 0) this.header(part.length, FrameType.headers, flags | last, id);
+      else this.header(part.length, FrameType.continuation, last, id);
+      this.raw(part);
+    }
+  }
+
+  settings(settings: readonly (readonly [setting: number, value: number])[]): void {
+    this.header(settings.length * 6, FrameType.settings, 0, 0);
+    for (const [setting, value] of settings) {
+      this.u16(setting);
+      this.u32(value);
+    }
+  }
+
+  reset(id: number, code: ErrorCode): void {
+    this.header(4, FrameType.rstStream, 0, id);
+    this.u32(code);
+  }
+
+  windowUpdate(id: number, bytes: number): void {
+    this.header(4, FrameType.windowUpdate, 0, id);
+    this.u32(bytes);
+  }
+
+  /** `mark` is what the answer will carry. */
+  ping(mark: number): void {
+    this.header(8, FrameType.ping, 0, 0);
+    this.u32(0);
+    this.u32(mark);
+  }
+
+  goAway(lastStreamId: number, code: ErrorCode, message: string): void {
+    const text = Uint8Array.from(message.slice(0, 200), (c) => c.charCodeAt(0) & 0x7f);
+    this.header(8 + text.length, FrameType.goAway, 0, 0);
+    this.u32(lastStreamId);
+    this.u32(code);
+    this.raw(text);
+  }
+
+  private reserve(bytes: number): void {
+    if (this.at + bytes <= this.block.length) return;
+    this.close();
+    this.block = new Uint8Array(blockBytes);
+    this.from = 0;
+    this.at = 0;
+  }
+
+  private close(): void {
+    if (this.at > this.from) this.chunks.push(this.block.subarray(this.from, this.at));
+    this.from = this.at;
+  }
+}

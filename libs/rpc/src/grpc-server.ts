@@ -1,0 +1,495 @@
+import type { Clock } from '@quoin/base';
+import { concatBytes, utf8 } from '@quoin/base';
+import { Connection, type ConnectionEvents } from './connection.ts';
+import type { ConnectionOptions } from './connection-options.ts';
+import { encodeHeaders, type HeaderField } from './hpack.ts';
+import type { Stream, StreamHandler } from './stream.ts';
+
+/** gRPC over HTTP/2 (the protocol document PROTOCOL-HTTP2 of the gRPC project), on the server's side. */
+
+export interface GrpcStatus {
+  readonly code: number;
+  readonly message: string;
+}
+
+export interface GrpcCallContext {
+  /** Monotonic ms at which the client gives up; undefined: never. */
+  readonly deadlineMs: number | undefined;
+  metadata(key: string): string | undefined;
+  readonly trace: Uint8Array | undefined;
+  readonly peer: string;
+}
+
+/** One streaming call. The handler sets the `on…` members before it returns. */
+export interface GrpcServerStream {
+  send(message: readonly Uint8Array[]): boolean;
+  queuedBytes(): number;
+  end(status: GrpcStatus | null): void;
+  onMessage: (message: Uint8Array) => void;
+  onHalfClose: () => void;
+  onCancel: () => void;
+  onDrain: () => void;
+}
+
+/** Who answers the calls; the same shape as the gateway's ApiHandler. */
+export interface GrpcHandler {
+  unary(
+    path: string,
+    request: Uint8Array,
+    context: GrpcCallContext,
+    reply: (status: GrpcStatus | null, response: readonly Uint8Array[]) => void,
+  ): () => void;
+  stream(path: string, context: GrpcCallContext, stream: GrpcServerStream): void;
+}
+
+/** A request that is not gRPC: the same routes as over HTTP/1.1. */
+export interface PlainRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly HeaderField[];
+  readonly body: Uint8Array;
+}
+export type PlainReply = (status: number, headers: readonly HeaderField[], body: Uint8Array) => void;
+
+export interface GrpcServerOptions extends ConnectionOptions {
+  /** A longer request message is refused with ResourceExhausted. */
+  readonly maxMessageBytes: number;
+}
+
+export interface GrpcServerPorts {
+  readonly clock: Clock;
+  readonly handler: GrpcHandler;
+  /** Whether the path takes one request message and gives one answer. Unknown paths count as such. */
+  readonly isStreaming: (path: string) => boolean;
+  /** The 25-byte trace context of a call, or undefined when it is not sampled. */
+  readonly traceOf: (metadata: (key: string) => string | undefined, path: string) => Uint8Array | undefined;
+  /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
+  readonly gunzip: (bytes: Uint8Array, maxBytes: number) => Uint8Array | undefined;
+  readonly plain: (request: PlainRequest, reply: PlainReply) => void;
+}
+
+const code = {
+  cancelled: 1,
+  deadlineExceeded: 4,
+  resourceExhausted: 8,
+  unimplemented: 12,
+  internal: 13,
+} as const;
+
+const responseHeaders = encodeHeaders([
+  { name: ':status', value: '200' },
+  { name: 'content-type', value: 'application/grpc' },
+  { name: 'grpc-accept-encoding', value: 'identity,gzip' },
+]);
+const trailersOk = encodeHeaders([{ name: 'grpc-status', value: '0' }]);
+const plainBodyBytesMax = 4 << 20;
+
+/** Percent-encoding of grpc-message: printable ASCII but % stays. */
+export function encodeGrpcMessage(text: string): string {
+  let out = '';
+  for (const byte of utf8(text)) {
+    if (byte >= 0x20 && byte <= 0x7e && byte !== 0x25) out += String.fromCharCode(byte);
+    else out += `%${byte < 16 ? '0' : ''}${byte.toString(16).toUpperCase()}`;
+  }
+  return out;
+}
+
+function statusFields(status: GrpcStatus): HeaderField[] {
+  const fields = [{ name: 'grpc-status', value: String(status.code) }];
+  if (status.message !== '') fields.push({ name: 'grpc-message', value: encodeGrpcMessage(status.message) });
+  return fields;
+}
+
+function trailersOf(status: GrpcStatus | null): Uint8Array {
+  return status === null ? trailersOk : encodeHeaders(statusFields(status));
+}
+
+function trailersOnly(status: GrpcStatus): Uint8Array {
+  return encodeHeaders([
+    { name: ':status', value: '200' },
+    { name: 'content-type', value: 'application/grpc' },
+    ...statusFields(status),
+  ]);
+}
+
+/** `100m` and its like as ms; undefined when absent, NaN when malformed. */
+export function parseGrpcTimeoutMs(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (!/^\d{1,8}[HMSmun]$/.test(value)) return Number.NaN;
+  const scale = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }[value.at(-1) as 'H'];
+  return Number(value.slice(0, -1)) * scale;
+}
+
+/** One connection of a gRPC server: the HTTP/2 state machine with calls on top. */
+export class GrpcServerConnection {
+  readonly connection: Connection;
+  private readonly options: GrpcServerOptions;
+  private readonly ports: GrpcServerPorts;
+  private readonly peer: string;
+  private readonly timedStreams = new Set<StreamingCall>();
+
+  constructor(
+    options: GrpcServerOptions,
+    ports: GrpcServerPorts,
+    peer: string,
+    events: Pick<ConnectionEvents, 'onOutput' | 'onClose'>,
+  ) {
+    this.options = options;
+    this.ports = ports;
+    this.peer = peer;
+    this.connection = new Connection(
+      options,
+      {
+        onRequest: (stream, headers, end) => this.onRequest(stream, headers, end),
+        onOutput: () => events.onOutput(),
+        onClose: (reason) => events.onClose(reason),
+      },
+      ports.clock,
+    );
+  }
+
+  /** About ten times a second: deadlines of streams, and the connection's own keepalive. */
+  tick(): void {
+    this.connection.tick();
+    if (this.timedStreams.size === 0) return;
+    const now = this.ports.clock.monotonicMs();
+    for (const call of this.timedStreams) if (call.deadlineMs <= now) call.expire();
+  }
+
+  private onRequest(
+    stream: Stream,
+    headers: readonly HeaderField[],
+    end: boolean,
+  ): StreamHandler | undefined {
+    const find = (key: string): string | undefined => {
+      for (const field of headers) if (field.name === key) return field.value;
+      return undefined;
+    };
+    const contentType = find('content-type');
+    if (
+      contentType === undefined ||
+      !/^application\/grpc(?:$|[+;])/.test(contentType) ||
+      find(':method') !== 'POST'
+    ) {
+      return this.onPlain(stream, headers, end, find);
+    }
+    const path = find(':path')!;
+    const timeoutMs = parseGrpcTimeoutMs(find('grpc-timeout'));
+    if (Number.isNaN(timeoutMs))
+      return this.refuse(stream, code.internal, `malformed grpc-timeout: ${find('grpc-timeout')}`);
+    const encoding = find('grpc-encoding');
+    if (encoding !== undefined && encoding !== 'identity' && encoding !== 'gzip') {
+      return this.refuse(
+        stream,
+        code.unimplemented,
+        `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
+      );
+    }
+    const context: GrpcCallContext = {
+      deadlineMs: timeoutMs === undefined ? undefined : this.ports.clock.monotonicMs() + timeoutMs,
+      metadata: find,
+      trace: this.ports.traceOf(find, path),
+      peer: this.peer,
+    };
+    const call = this.ports.isStreaming(path)
+      ? new StreamingCall(this.connection, stream, this.options, this.ports, context, this.timedStreams)
+      : new UnaryCall(this.connection, stream, this.options, this.ports, path, context);
+    if (call instanceof StreamingCall) this.ports.handler.stream(path, context, call);
+    if (end) call.onData(new Uint8Array(0), true);
+    return call;
+  }
+
+  private refuse(stream: Stream, grpcCode: number, message: string): undefined {
+    this.connection.sendHeaders(stream, trailersOnly({ code: grpcCode, message }), true);
+    return undefined;
+  }
+
+  private onPlain(
+    stream: Stream,
+    headers: readonly HeaderField[],
+    end: boolean,
+    find: (key: string) => string | undefined,
+  ): StreamHandler | undefined {
+    const parts: Uint8Array[] = [];
+    let bytes = 0;
+    let over = false;
+    const answer: PlainReply = (status, fields, body) => {
+      if (over) return;
+      over = true;
+      const block = encodeHeaders([
+        { name: ':status', value: String(status) },
+        ...fields.map(({ name, value }) => ({ name: name.toLowerCase(), value })),
+        { name: 'content-length', value: String(body.length) },
+      ]);
+      this.connection.sendHeaders(stream, block, body.length === 0);
+      if (body.length > 0) this.connection.sendData(stream, [body], true);
+    };
+    const finish = (): void => {
+      this.ports.plain(
+        { method: find(':method')!, path: find(':path')!, headers, body: concatBytes(parts) },
+        answer,
+      );
+    };
+    if (end) {
+      finish();
+      return undefined;
+    }
+    return {
+      onData: (data, last) => {
+        bytes += data.length;
+        this.connection.consumed(stream, data.length);
+        if (bytes > plainBodyBytesMax) return answer(413, [], new Uint8Array(0));
+        if (data.length > 0) parts.push(data);
+        if (last) finish();
+      },
+      onAbort: () => {
+        over = true;
+      },
+      onDrain: () => {},
+    };
+  }
+}
+
+/** Cuts a body into messages: a flag byte, four bytes of length, the message. */
+class MessageReader {
+  private readonly maxBytes: number;
+  private readonly gunzip: GrpcServerPorts['gunzip'];
+  private parts: Uint8Array[] = [];
+  private bytes = 0;
+
+  constructor(maxBytes: number, gunzip: GrpcServerPorts['gunzip']) {
+    this.maxBytes = maxBytes;
+    this.gunzip = gunzip;
+  }
+
+  /** True when the last message is complete. */
+  get empty(): boolean {
+    return this.bytes === 0;
+  }
+
+  /** Calls `take` for each whole message; gives the status that ends the call, if any. */
+  push(data: Uint8Array, take: (message: Uint8Array) => void): GrpcStatus | undefined {
+    let rest = data;
+    if (this.bytes > 0) {
+      this.parts.push(data);
+      this.bytes += data.length;
+      const wanted = this.wantedBytes();
+      if (wanted instanceof Object) return wanted;
+      if (this.bytes < wanted) return undefined;
+      rest = concatBytes(this.parts);
+    }
+    this.parts = [];
+    this.bytes = 0;
+    while (rest.length > 0) {
+      const length = rest.length < 5 ? 0 : readLength(rest);
+      if (length > this.maxBytes) return this.tooLarge(length);
+      if (rest.length < 5 + length || rest.length < 5) {
+        this.parts.push(rest);
+        this.bytes = rest.length;
+        return undefined;
+      }
+      let message: Uint8Array | undefined = rest.subarray(5, 5 + length);
+      if (rest[0] === 1) message = this.gunzip(message, this.maxBytes);
+      else if (rest[0] !== 0)
+        return { code: code.internal, message: `grpc: bad compression flag ${rest[0]}` };
+      if (message === undefined)
+        return { code: code.internal, message: 'grpc: failed to decompress the received message' };
+      rest = rest.subarray(5 + length);
+      take(message);
+    }
+    return undefined;
+  }
+
+  private wantedBytes(): number | GrpcStatus {
+    if (this.bytes < 5) return 5;
+    const head = this.parts[0]!.length >= 5 ? this.parts[0]! : concatBytes(this.parts);
+    if (head !== this.parts[0]) this.parts = [head];
+    const length = readLength(head);
+    return length > this.maxBytes ? this.tooLarge(length) : 5 + length;
+  }
+
+  private tooLarge(length: number): GrpcStatus {
+    return {
+      code: code.resourceExhausted,
+      message: `grpc: received message larger than max (${length} vs. ${this.maxBytes})`,
+    };
+  }
+}
+
+function readLength(bytes: Uint8Array): number {
+  return ((bytes[1]! << 24) | (bytes[2]! << 16) | (bytes[3]! << 8) | bytes[4]!) >>> 0;
+}
+
+function messagePrefix(bytes: number): Uint8Array {
+  const prefix = new Uint8Array(5);
+  prefix[1] = bytes >>> 24;
+  prefix[2] = bytes >>> 16;
+  prefix[3] = bytes >>> 8;
+  prefix[4] = bytes;
+  return prefix;
+}
+
+function totalBytes(pieces: readonly Uint8Array[]): number {
+  let bytes = 0;
+  for (const piece of pieces) bytes += piece.length;
+  return bytes;
+}
+
+class UnaryCall implements StreamHandler {
+  private readonly connection: Connection;
+  private readonly stream: Stream;
+  private readonly ports: GrpcServerPorts;
+  private readonly path: string;
+  private readonly context: GrpcCallContext;
+  private readonly reader: MessageReader;
+  private request: Uint8Array | undefined = undefined;
+  private cancel: (() => void) | undefined = undefined;
+  private over = false;
+
+  constructor(
+    connection: Connection,
+    stream: Stream,
+    options: GrpcServerOptions,
+    ports: GrpcServerPorts,
+    path: string,
+    context: GrpcCallContext,
+  ) {
+    this.connection = connection;
+    this.stream = stream;
+    this.ports = ports;
+    this.path = path;
+    this.context = context;
+    this.reader = new MessageReader(options.maxMessageBytes, ports.gunzip);
+  }
+
+  onData(data: Uint8Array, end: boolean): void {
+    if (this.over) return;
+    let extra = false;
+    const problem = this.reader.push(data, (message) => {
+      extra = this.request !== undefined;
+      this.request = message;
+    });
+    // The message is bounded, so its room is given back as it comes.
+    if (!end) this.connection.consumed(this.stream, data.length);
+    if (problem !== undefined) return this.reply(problem, []);
+    if (extra)
+      return this.reply({ code: code.internal, message: 'grpc: more than one message in a unary call' }, []);
+    if (!end) return;
+    if (this.request === undefined || !this.reader.empty) {
+      return this.reply({ code: code.internal, message: 'grpc: the request ended before its message' }, []);
+    }
+    const cancel = this.ports.handler.unary(this.path, this.request, this.context, (status, response) =>
+      this.reply(status, response),
+    );
+    if (!this.over) this.cancel = cancel;
+  }
+
+  onAbort(): void {
+    if (this.over) return;
+    this.over = true;
+    this.cancel?.();
+  }
+
+  onDrain(): void {}
+
+  private reply(status: GrpcStatus | null, response: readonly Uint8Array[]): void {
+    if (this.over) return;
+    this.over = true;
+    if (status !== null) {
+      this.connection.sendHeaders(this.stream, trailersOnly(status), true);
+      return;
+    }
+    const bytes = totalBytes(response);
+    this.connection.sendWhole(
+      this.stream,
+      responseHeaders,
+      [messagePrefix(bytes), ...response],
+      bytes + 5,
+      trailersOk,
+    );
+  }
+}
+
+class StreamingCall implements StreamHandler, GrpcServerStream {
+  readonly deadlineMs: number;
+  onMessage: (message: Uint8Array) => void = () => {};
+  onHalfClose: () => void = () => {};
+  onCancel: () => void = () => {};
+  onDrain: () => void = () => {};
+  private readonly connection: Connection;
+  private readonly stream: Stream;
+  private readonly reader: MessageReader;
+  private readonly timed: Set<StreamingCall>;
+  private headersSent = false;
+  private over = false;
+
+  constructor(
+    connection: Connection,
+    stream: Stream,
+    options: GrpcServerOptions,
+    ports: GrpcServerPorts,
+    context: GrpcCallContext,
+    timed: Set<StreamingCall>,
+  ) {
+    this.connection = connection;
+    this.stream = stream;
+    this.reader = new MessageReader(options.maxMessageBytes, ports.gunzip);
+    this.timed = timed;
+    this.deadlineMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
+    if (context.deadlineMs !== undefined) timed.add(this);
+  }
+
+  onData(data: Uint8Array, end: boolean): void {
+    if (this.over) return;
+    const problem = this.reader.push(data, (message) => {
+      if (!this.over) this.onMessage(message);
+    });
+    if (this.over) return;
+    if (!end) this.connection.consumed(this.stream, data.length);
+    if (problem !== undefined) {
+      this.end(problem);
+      this.onCancel();
+    } else if (end) this.onHalfClose();
+  }
+
+  onAbort(): void {
+    if (this.over) return;
+    this.finish();
+    this.onCancel();
+  }
+
+  expire(): void {
+    if (this.over) return;
+    this.end({ code: code.deadlineExceeded, message: 'context deadline exceeded' });
+    this.onCancel();
+  }
+
+  send(message: readonly Uint8Array[]): boolean {
+    if (this.over) return true;
+    if (!this.headersSent) {
+      this.headersSent = true;
+      this.connection.sendHeaders(this.stream, responseHeaders, false);
+    }
+    return this.connection.sendData(this.stream, [messagePrefix(totalBytes(message)), ...message], false);
+  }
+
+  queuedBytes(): number {
+    return this.stream.queuedBytes;
+  }
+
+  end(status: GrpcStatus | null): void {
+    if (this.over) return;
+    this.finish();
+    if (this.headersSent) this.connection.sendTrailers(this.stream, trailersOf(status));
+    else if (status !== null) this.connection.sendHeaders(this.stream, trailersOnly(status), true);
+    else {
+      this.connection.sendHeaders(this.stream, responseHeaders, false);
+      this.connection.sendTrailers(this.stream, trailersOk);
+    }
+  }
+
+  private finish(): void {
+    this.over = true;
+    this.timed.delete(this);
+  }
+}

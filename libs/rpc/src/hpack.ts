@@ -1,0 +1,197 @@
+import { decodeHuffman } from './huffman.ts';
+
+/** HPACK (RFC 7541): a decoder with its dynamic table, and a stateless encoder. */
+
+export interface HeaderField {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** The peer's header block cannot be decoded: a connection error of type COMPRESSION_ERROR. */
+export class HpackError extends Error {
+  override readonly name = 'HpackError';
+}
+
+/** The header list is longer than allowed; the block was still decoded, so the connection can go on. */
+export const headersTooLarge = 'too large';
+
+/** SETTINGS_HEADER_TABLE_SIZE that we never change. */
+export const headerTableBytes = 4096;
+const fieldOverheadBytes = 32;
+
+// RFC 7541 appendix A: "name" or "name value" by index from 1.
+const staticFields: readonly HeaderField[] = (
+  ':authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|:status 204|' +
+  ':status 206|:status 304|:status 400|:status 404|:status 500|accept-charset|accept-encoding gzip, deflate|' +
+  'accept-language|accept-ranges|accept|access-control-allow-origin|age|allow|authorization|cache-control|' +
+  'content-disposition|content-encoding|content-language|content-length|content-location|content-range|content-type|' +
+  'cookie|date|etag|expect|expires|from|host|if-match|if-modified-since|if-none-match|if-range|if-unmodified-since|' +
+  'last-modified|link|location|max-forwards|proxy-authenticate|proxy-authorization|range|referer|refresh|retry-after|' +
+  'server|set-cookie|strict-transport-security|transfer-encoding|user-agent|vary|via|www-authenticate'
+)
+  .split('|')
+  .map((text) => {
+    const space = text.indexOf(' ');
+    return space < 0
+      ? { name: text, value: '' }
+      : { name: text.slice(0, space), value: text.slice(space + 1) };
+  });
+
+/** Decodes the header blocks of one connection, in their order. */
+export class HpackDecoder {
+  /** Newest last, so that adding is a push; index 62 is the last item. */
+  private table: HeaderField[] = [];
+  /** Entries before this one have been evicted. */
+  private first = 0;
+  private tableBytes = 0;
+  private tableBytesMax = headerTableBytes;
+  private readonly listBytesMax: number;
+  private block: Uint8Array = new Uint8Array(0);
+  private at = 0;
+
+  constructor(listBytesMax: number) {
+    this.listBytesMax = listBytesMax;
+  }
+
+  /** @throws HpackError */
+  decode(block: Uint8Array): HeaderField[] | typeof headersTooLarge {
+    this.block = block;
+    this.at = 0;
+    const fields: HeaderField[] = [];
+    let listBytes = 0;
+    let sizeUpdateAllowed = true;
+    while (this.at < block.length) {
+      const byte = block[this.at]!;
+      if ((byte & 0xe0) === 0x20) {
+        if (!sizeUpdateAllowed) throw new HpackError('table size update after a header field');
+        this.resize(this.integer(5));
+        continue;
+      }
+      sizeUpdateAllowed = false;
+      const field = this.field(byte);
+      listBytes += field.name.length + field.value.length + fieldOverheadBytes;
+      if (listBytes <= this.listBytesMax) fields.push(field);
+    }
+    return listBytes <= this.listBytesMax ? fields : headersTooLarge;
+  }
+
+  private field(byte: number): HeaderField {
+    if ((byte & 0x80) !== 0) return this.indexed(this.integer(7));
+    const incremental = (byte & 0xc0) === 0x40;
+    const index = this.integer(incremental ? 6 : 4);
+    const name = index === 0 ? this.string() : this.indexed(index).name;
+    const field = { name, value: this.string() };
+    if (incremental) this.add(field);
+    return field;
+  }
+
+  private indexed(index: number): HeaderField {
+    if (index === 0) throw new HpackError('index 0');
+    if (index <= staticFields.length) return staticFields[index - 1]!;
+    const at = this.table.length - (index - staticFields.length);
+    if (at < this.first) throw new HpackError(`index ${index} is beyond the table`);
+    return this.table[at]!;
+  }
+
+  private add(field: HeaderField): void {
+    const bytes = field.name.length + field.value.length + fieldOverheadBytes;
+    this.tableBytes += bytes;
+    this.table.push(field);
+    this.evict();
+  }
+
+  private resize(bytes: number): void {
+    if (bytes > headerTableBytes)
+      throw new HpackError(`table size ${bytes} is above the limit of ${headerTableBytes}`);
+    this.tableBytesMax = bytes;
+    this.evict();
+  }
+
+  private evict(): void {
+    while (this.tableBytes > this.tableBytesMax) {
+      const oldest = this.table[this.first++]!;
+      this.tableBytes -= oldest.name.length + oldest.value.length + fieldOverheadBytes;
+    }
+    // Dropped entries are cut off now and then rather than shifted one by one.
+    if (this.first > 128 && this.first * 2 > this.table.length) {
+      this.table = this.table.slice(this.first);
+      this.first = 0;
+    }
+  }
+
+  /** RFC 7541 §5.1, bounded to 28 bits: nothing in a header block is longer. */
+  private integer(prefixBits: number): number {
+    const mask = (1 << prefixBits) - 1;
+    let value = this.next() & mask;
+    if (value < mask) return value;
+    for (let shift = 0; ; shift += 7) {
+      if (shift > 21) throw new HpackError('integer is too long');
+      const byte = this.next();
+      value += (byte & 0x7f) << shift;
+      if ((byte & 0x80) === 0) return value;
+    }
+  }
+
+  private string(): string {
+    if (this.at >= this.block.length) throw new HpackError('block ends inside a field');
+    const huffman = (this.block[this.at]! & 0x80) !== 0;
+    const length = this.integer(7);
+    const from = this.at;
+    const to = from + length;
+    if (to > this.block.length) throw new HpackError('string reaches beyond the block');
+    this.at = to;
+    if (huffman) {
+      const text = decodeHuffman(this.block, from, to);
+      if (text === undefined) throw new HpackError('bad Huffman code');
+      return text;
+    }
+    let text = '';
+    for (let i = from; i < to; i++) text += String.fromCharCode(this.block[i]!);
+    return text;
+  }
+
+  private next(): number {
+    if (this.at >= this.block.length) throw new HpackError('block ends inside a field');
+    return this.block[this.at++]!;
+  }
+}
+
+/**
+ * A header block that touches no table: static indexes where they fit, literals without indexing otherwise. So it can
+ * be made once and sent on any connection.
+ */
+export function encodeHeaders(fields: readonly HeaderField[]): Uint8Array {
+  const out: number[] = [];
+  for (const { name, value } of fields) {
+    const whole = staticFields.findIndex((f) => f.name === name && f.value === value && value !== '');
+    if (whole >= 0) {
+      putInteger(out, whole + 1, 7, 0x80);
+      continue;
+    }
+    const named = staticFields.findIndex((f) => f.name === name);
+    putInteger(out, named + 1, 4, 0);
+    if (named < 0) putString(out, name);
+    putString(out, value);
+  }
+  return Uint8Array.from(out);
+}
+
+function putInteger(out: number[], value: number, prefixBits: number, pattern: number): void {
+  const mask = (1 << prefixBits) - 1;
+  if (value < mask) {
+    out.push(pattern | value);
+    return;
+  }
+  out.push(pattern | mask);
+  value -= mask;
+  while (value > 0x7f) {
+    out.push((value & 0x7f) | 0x80);
+    value >>>= 7;
+  }
+  out.push(value);
+}
+
+function putString(out: number[], text: string): void {
+  putInteger(out, text.length, 7, 0);
+  for (let i = 0; i < text.length; i++) out.push(text.charCodeAt(i) & 0xff);
+}

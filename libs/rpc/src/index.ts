@@ -1,0 +1,19 @@
+/** HTTP/2 (RFC 9113), HPACK (RFC 7541) and gRPC framing as a pure server-side connection state machine. */
+export { Connection, type ConnectionEvents } from './connection.ts';
+export { type ConnectionOptions, defaultConnectionOptions } from './connection-options.ts';
+export { clientPreface, ErrorCode } from './frames.ts';
+export {
+  encodeGrpcMessage,
+  type GrpcCallContext,
+  type GrpcHandler,
+  GrpcServerConnection,
+  type GrpcServerOptions,
+  type GrpcServerPorts,
+  type GrpcServerStream,
+  type GrpcStatus,
+  type PlainReply,
+  type PlainRequest,
+  parseGrpcTimeoutMs,
+} from './grpc-server.ts';
+export { encodeHeaders, type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
+export { Stream, type StreamHandler } from './stream.ts';

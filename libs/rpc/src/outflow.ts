@@ -1,0 +1,102 @@
+import { assert, Deque } from '@quoin/base';
+import { defaultFrameBytesMax, defaultWindowBytes, Flag, FrameType, FrameWriter } from './frames.ts';
+import type { Stream } from './stream.ts';
+
+/**
+ * What leaves a connection, within the client's windows (RFC 9113 §5.2). Each stream queues for itself; those that only
+ * lack the connection's window stand in one line, so that a large answer cannot keep the others out for ever.
+ */
+export class Outflow {
+  readonly out: FrameWriter = new FrameWriter();
+  /** Room on the connection. May not become negative. */
+  window: number = defaultWindowBytes;
+  /** The client's SETTINGS_MAX_FRAME_SIZE. */
+  frameBytesMax: number = defaultFrameBytesMax;
+  private readonly waiting = new Deque<Stream>();
+  private readonly onEnd: (stream: Stream) => void;
+
+  /** `onEnd`: our END_STREAM was written. */
+  constructor(onEnd: (stream: Stream) => void) {
+    this.onEnd = onEnd;
+  }
+
+  headers(stream: Stream, block: Uint8Array, end: boolean): void {
+    this.out.headers(this.frameBytesMax, stream.id, block, end);
+  }
+
+  enqueue(stream: Stream, pieces: readonly Uint8Array[]): void {
+    for (const piece of pieces) {
+      if (piece.length === 0) continue;
+      stream.queue.push(piece);
+      stream.queuedBytes += piece.length;
+    }
+  }
+
+  /** Body and trailers at once, when they fit one frame and both windows. */
+  tryWhole(stream: Stream, body: readonly Uint8Array[], bytes: number, trailers: Uint8Array): boolean {
+    if (bytes > stream.sendWindow || bytes > this.window || bytes > this.frameBytesMax) return false;
+    stream.sendWindow -= bytes;
+    this.window -= bytes;
+    this.out.header(bytes, FrameType.data, 0, stream.id);
+    for (const piece of body) this.out.raw(piece);
+    this.headers(stream, trailers, true);
+    this.onEnd(stream);
+    return true;
+  }
+
+  /** Writes as much of a stream's queue as both windows allow, then what follows it. */
+  flush(stream: Stream): void {
+    while (stream.queuedBytes > 0) {
+      // The stream's own window opens with a frame for it; the connection's opens for all that wait in line.
+      if (stream.sendWindow <= 0) return;
+      if (this.window <= 0) return this.wait(stream);
+      const length = Math.min(stream.queuedBytes, stream.sendWindow, this.window, this.frameBytesMax);
+      const last = length === stream.queuedBytes && stream.endAfterQueue && stream.trailers === undefined;
+      this.writeData(stream, length, last);
+      if (last) return this.onEnd(stream);
+    }
+    if (stream.endAfterQueue) {
+      if (stream.trailers !== undefined) this.headers(stream, stream.trailers, true);
+      else this.out.header(0, FrameType.data, Flag.endStream, stream.id);
+      this.onEnd(stream);
+    } else if (stream.wantsDrain) {
+      stream.wantsDrain = false;
+      stream.handler?.onDrain();
+    }
+  }
+
+  /** The connection's window has opened: the line moves; a stream that still has more goes to its end. */
+  flushWaiting(): void {
+    for (let n = this.waiting.length; n > 0 && this.window > 0; n--) {
+      const stream = this.waiting.shift()!;
+      stream.waiting = false;
+      if (!stream.closed) this.flush(stream);
+    }
+  }
+
+  private wait(stream: Stream): void {
+    if (stream.waiting) return;
+    stream.waiting = true;
+    this.waiting.push(stream);
+  }
+
+  private writeData(stream: Stream, length: number, last: boolean): void {
+    this.out.header(length, FrameType.data, last ? Flag.endStream : 0, stream.id);
+    stream.sendWindow -= length;
+    this.window -= length;
+    stream.queuedBytes -= length;
+    let left = length;
+    while (left > 0) {
+      const piece = stream.queue.at(0);
+      assert(piece !== undefined, 'queued bytes without a piece');
+      const rest = piece.length - stream.queueOffset;
+      const take = Math.min(rest, left);
+      this.out.raw(piece.subarray(stream.queueOffset, stream.queueOffset + take));
+      left -= take;
+      if (take === rest) {
+        stream.queue.shift();
+        stream.queueOffset = 0;
+      } else stream.queueOffset += take;
+    }
+  }
+}

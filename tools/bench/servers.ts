@@ -1,0 +1,188 @@
+/**
+ * The servers under load: real etcd and Quoin in the same shapes, as processes on loopback with their data side by
+ * side on one file system. Quoin's all-in-one node takes etcd's flags, so both are started by the same words.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+
+export interface Shape {
+  readonly name: string;
+  readonly endpoints: readonly string[];
+  readonly pids: readonly number[];
+  stop(): Promise<void>;
+}
+
+const root = join(import.meta.dirname, '..', '..');
+const readyLimitMs = 30_000;
+const stopLimitMs = 15_000;
+
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  try {
+    return await Promise.all(
+      servers.map(
+        (server) =>
+          new Promise<number>((resolve, reject) => {
+            server.on('error', reject);
+            server.listen(0, '127.0.0.1', () => {
+              const address = server.address();
+              if (address === null || typeof address === 'string') reject(new Error('no port'));
+              else resolve(address.port);
+            });
+          }),
+      ),
+    );
+  } finally {
+    for (const server of servers) server.close();
+  }
+}
+
+interface Command {
+  readonly name: string;
+  readonly file: string;
+  readonly args: readonly string[];
+}
+
+/** Starts one process and waits for etcd's line of readiness (or `ready` in its log). */
+async function start(command: Command, dir: string): Promise<ChildProcess> {
+  mkdirSync(dir, { recursive: true });
+  const child = spawn(command.file, [...command.args], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  const log = createWriteStream(join(dir, `${command.name}.log`));
+  await new Promise<void>((resolve, reject) => {
+    let text = '';
+    const limit = setTimeout(
+      () => reject(new Error(`${command.name} is not ready after ${readyLimitMs} ms:\n${text.slice(-2000)}`)),
+      readyLimitMs,
+    );
+    const onData = (data: Buffer): void => {
+      log.write(data);
+      if (text === '\0') return;
+      text += data.toString();
+      // Debian's 3.4 says "ready to serve client requests", newer ones the same as JSON.
+      if (text.includes('ready to serve client requests')) {
+        text = '\0';
+        clearTimeout(limit);
+        resolve();
+      }
+    };
+    child.stdout.on('data', onData);
+    child.stderr.on('data', onData);
+    child.on('error', reject);
+    child.on('exit', (code, signal) => {
+      clearTimeout(limit);
+      if (text !== '\0')
+        reject(new Error(`${command.name} ended (${code ?? signal}):\n${text.slice(-2000)}`));
+    });
+  });
+  return child;
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  await new Promise<void>((resolve) => {
+    const limit = setTimeout(() => child.kill('SIGKILL'), stopLimitMs);
+    child.on('exit', () => {
+      clearTimeout(limit);
+      resolve();
+    });
+    child.kill('SIGTERM');
+  });
+}
+
+async function startAll(
+  name: string,
+  commands: readonly Command[],
+  dir: string,
+  endpoints: string[],
+): Promise<Shape> {
+  rmSync(dir, { recursive: true, force: true });
+  const started = await Promise.allSettled(commands.map((command) => start(command, dir)));
+  const children = started.flatMap((s) => (s.status === 'fulfilled' ? [s.value] : []));
+  const stopAll = async (): Promise<void> => {
+    await Promise.all(children.map(stop));
+    rmSync(dir, { recursive: true, force: true });
+  };
+  const failed = started.find((s) => s.status === 'rejected');
+  if (failed !== undefined) {
+    await stopAll();
+    throw failed.reason;
+  }
+  return { name, endpoints, pids: children.map((child) => child.pid!), stop: stopAll };
+}
+
+/** `nodes` nodes that each are a member and serve clients: etcd itself, or Quoin's all-in-one. */
+export async function startNodes(kind: 'etcd' | 'quoin', nodes: number, dir: string): Promise<Shape> {
+  const ports = await freePorts(nodes * 2);
+  const client = (i: number): string => `http://127.0.0.1:${ports[i * 2]}`;
+  const peer = (i: number): string => `http://127.0.0.1:${ports[i * 2 + 1]}`;
+  const cluster = Array.from({ length: nodes }, (_, i) => `n${i}=${peer(i)}`).join(',');
+  const commands = Array.from({ length: nodes }, (_, i): Command => {
+    const flags = [
+      `--name=n${i}`,
+      `--data-dir=${join(dir, `n${i}`)}`,
+      `--listen-client-urls=${client(i)}`,
+      `--advertise-client-urls=${client(i)}`,
+      `--listen-peer-urls=${peer(i)}`,
+      `--initial-advertise-peer-urls=${peer(i)}`,
+      `--initial-cluster=${cluster}`,
+      '--initial-cluster-token=bench',
+      '--initial-cluster-state=new',
+    ];
+    return kind === 'etcd'
+      ? { name: `etcd${i}`, file: 'etcd', args: flags }
+      : { name: `quoin${i}`, file: process.execPath, args: [join(root, 'apps/quoin/src/main.ts'), ...flags] };
+  });
+  const endpoints = Array.from({ length: nodes }, (_, i) => client(i).slice('http://'.length));
+  return startAll(`${kind}, ${nodes} node${nodes > 1 ? 's' : ''}`, commands, dir, endpoints);
+}
+
+/** Members and gateways as processes of their own. */
+export async function startRoles(members: number, gateways: number, dir: string): Promise<Shape> {
+  const ports = await freePorts(members + gateways);
+  const peer = (i: number): string => `http://127.0.0.1:${ports[i]}`;
+  const peers = Array.from({ length: members }, (_, i) => peer(i));
+  const client = (i: number): string => `127.0.0.1:${ports[members + i]}`;
+  const commands: Command[] = peers.map((url, i) => ({
+    name: `member${i}`,
+    file: process.execPath,
+    args: [
+      join(root, 'apps/member/src/main.ts'),
+      `--name=m${i}`,
+      `--data-dir=${join(dir, `m${i}`)}`,
+      `--listen-peer-urls=${url}`,
+      `--initial-advertise-peer-urls=${url}`,
+      `--initial-cluster=${peers.map((p, k) => `m${k}=${p}`).join(',')}`,
+      '--initial-cluster-token=bench',
+    ],
+  }));
+  for (let i = 0; i < gateways; i++) {
+    commands.push({
+      name: `gateway${i}`,
+      file: process.execPath,
+      args: [
+        join(root, 'apps/gateway/src/main.ts'),
+        `--name=g${i}`,
+        `--members=${peers.join(',')}`,
+        `--listen-client-urls=http://${client(i)}`,
+      ],
+    });
+  }
+  const endpoints = Array.from({ length: gateways }, (_, i) => client(i));
+  return startAll(`quoin, ${members} members + ${gateways} gateways`, commands, dir, endpoints);
+}
+
+/** User and system CPU seconds of the processes so far, and their resident bytes now. */
+export function usage(pids: readonly number[]): { cpuSeconds: number; residentBytes: number } {
+  let ticks = 0;
+  let residentBytes = 0;
+  for (const pid of pids) {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // Fields are counted after the command name, which may contain spaces: 14 and 15 are utime and stime.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    ticks += Number(fields[11]) + Number(fields[12]);
+    residentBytes += Number(fields[21]) * 4096;
+  }
+  return { cpuSeconds: ticks / 100, residentBytes };
+}
