@@ -1,0 +1,40 @@
+/** What a request on the link, or a proposal in the log, asks for. Numbers: proto/internal/v1/link.proto. */
+export const Method = {
+  unspecified: 0,
+  range: 1,
+  put: 2,
+  deleteRange: 3,
+  txn: 4,
+  compact: 5,
+  leaseGrant: 6,
+  leaseRevoke: 7,
+  leaseKeepAlive: 8,
+  leaseTimeToLive: 9,
+  leaseLeases: 10,
+  memberAdd: 11,
+  memberRemove: 12,
+  memberUpdate: 13,
+  memberList: 14,
+  memberPromote: 15,
+  alarm: 16,
+  status: 17,
+  defragment: 18,
+  hash: 19,
+  hashKV: 20,
+  moveLeader: 21,
+  downgrade: 22,
+  snapshot: 23,
+  auth: 24,
+  watchHistory: 64,
+  backup: 65,
+  attributes: 66,
+  leaseExpire: 67,
+} as const;
+export type Method = (typeof Method)[keyof typeof Method];
+
+const names = new Map<number, string>(Object.entries(Method).map(([name, number]) => [number, name]));
+
+/** Name for logs, spans and metric labels; `method 99` for a number that is not in the table. */
+export function methodName(method: number): string {
+  return names.get(method) ?? `method ${method}`;
+}
