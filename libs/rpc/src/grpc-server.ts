@@ -56,13 +56,24 @@ export interface GrpcServerOptions extends ConnectionOptions {
   readonly maxMessageBytes: number;
 }
 
+/** The span of one call, ended with its status. */
+export interface CallSpan {
+  /** The 25-byte trace context that goes on with the call. */
+  readonly context: Uint8Array | undefined;
+  end(code: number, message: string): void;
+}
+
 export interface GrpcServerPorts {
   readonly clock: Clock;
   readonly handler: GrpcHandler;
   /** Whether the path takes one request message and gives one answer. Unknown paths count as such. */
   readonly isStreaming: (path: string) => boolean;
-  /** The 25-byte trace context of a call, or undefined when it is not sampled. */
-  readonly traceOf: (metadata: (key: string) => string | undefined, path: string) => Uint8Array | undefined;
+  /** Begins the span of a call; undefined when tracing is off or the call is not sampled. */
+  readonly span: (
+    path: string,
+    metadata: (key: string) => string | undefined,
+    peer: string,
+  ) => CallSpan | undefined;
   /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
   readonly gunzip: (bytes: Uint8Array, maxBytes: number) => Uint8Array | undefined;
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
@@ -185,15 +196,16 @@ export class GrpcServerConnection {
         `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
       );
     }
+    const span = this.ports.span(path, find, this.peer);
     const context: GrpcCallContext = {
       deadlineMs: timeoutMs === undefined ? undefined : this.ports.clock.monotonicMs() + timeoutMs,
       metadata: find,
-      trace: this.ports.traceOf(find, path),
+      trace: span?.context,
       peer: this.peer,
     };
     const call = this.ports.isStreaming(path)
-      ? new StreamingCall(this.connection, stream, this.options, this.ports, context, this.timedStreams)
-      : new UnaryCall(this.connection, stream, this.options, this.ports, path, context);
+      ? new StreamingCall(this.connection, stream, this.options, this.ports, context, span, this.timedStreams)
+      : new UnaryCall(this.connection, stream, this.options, this.ports, path, context, span);
     if (call instanceof StreamingCall) this.ports.handler.stream(path, context, call);
     if (end) call.onData(new Uint8Array(0), true);
     return call;
@@ -341,6 +353,7 @@ class UnaryCall implements StreamHandler {
   private readonly ports: GrpcServerPorts;
   private readonly path: string;
   private readonly context: GrpcCallContext;
+  private readonly span: CallSpan | undefined;
   private readonly reader: MessageReader;
   private request: Uint8Array | undefined = undefined;
   private cancel: (() => void) | undefined = undefined;
@@ -353,12 +366,14 @@ class UnaryCall implements StreamHandler {
     ports: GrpcServerPorts,
     path: string,
     context: GrpcCallContext,
+    span: CallSpan | undefined,
   ) {
     this.connection = connection;
     this.stream = stream;
     this.ports = ports;
     this.path = path;
     this.context = context;
+    this.span = span;
     this.reader = new MessageReader(options.maxMessageBytes, ports.gunzip);
   }
 
@@ -387,6 +402,7 @@ class UnaryCall implements StreamHandler {
   onAbort(): void {
     if (this.over) return;
     this.over = true;
+    this.span?.end(code.cancelled, 'cancelled');
     this.cancel?.();
   }
 
@@ -395,6 +411,7 @@ class UnaryCall implements StreamHandler {
   private reply(status: GrpcStatus | null, response: readonly Uint8Array[]): void {
     if (this.over) return;
     this.over = true;
+    this.span?.end(status?.code ?? 0, status?.message ?? '');
     if (status !== null) {
       this.connection.sendHeaders(this.stream, trailersOnly(status), true);
       return;
@@ -419,6 +436,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
   private readonly connection: Connection;
   private readonly stream: Stream;
   private readonly reader: MessageReader;
+  private readonly span: CallSpan | undefined;
   private readonly timed: Set<StreamingCall>;
   private headersSent = false;
   private over = false;
@@ -429,11 +447,13 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
     options: GrpcServerOptions,
     ports: GrpcServerPorts,
     context: GrpcCallContext,
+    span: CallSpan | undefined,
     timed: Set<StreamingCall>,
   ) {
     this.connection = connection;
     this.stream = stream;
     this.reader = new MessageReader(options.maxMessageBytes, ports.gunzip);
+    this.span = span;
     this.timed = timed;
     this.deadlineMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
     if (context.deadlineMs !== undefined) timed.add(this);
@@ -454,7 +474,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
 
   onAbort(): void {
     if (this.over) return;
-    this.finish();
+    this.finish({ code: code.cancelled, message: 'cancelled' });
     this.onCancel();
   }
 
@@ -479,7 +499,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
 
   end(status: GrpcStatus | null): void {
     if (this.over) return;
-    this.finish();
+    this.finish(status);
     if (this.headersSent) this.connection.sendTrailers(this.stream, trailersOf(status));
     else if (status !== null) this.connection.sendHeaders(this.stream, trailersOnly(status), true);
     else {
@@ -488,8 +508,9 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
     }
   }
 
-  private finish(): void {
+  private finish(status: GrpcStatus | null): void {
     this.over = true;
+    this.span?.end(status?.code ?? 0, status?.message ?? '');
     this.timed.delete(this);
   }
 }

@@ -3,6 +3,7 @@ export { Connection, type ConnectionEvents } from './connection.ts';
 export { type ConnectionOptions, defaultConnectionOptions } from './connection-options.ts';
 export { clientPreface, ErrorCode } from './frames.ts';
 export {
+  type CallSpan,
   encodeGrpcMessage,
   type GrpcCallContext,
   type GrpcHandler,

@@ -38,7 +38,7 @@ const options: GrpcServerOptions = {
 const ports: GrpcServerPorts = {
   clock: { monotonicMs: () => performance.now(), wallMs: () => Date.now() },
   isStreaming: (path) => path.startsWith('/t.S/Stream'),
-  traceOf: () => undefined,
+  span: () => undefined,
   gunzip: (bytes, maxBytes) => {
     try {
       return gunzipSync(bytes, { maxOutputLength: maxBytes });

@@ -1,0 +1,170 @@
+/** The client plane: HTTP/2 connections on our own state machine, one socket write a turn. */
+import type { Socket } from 'node:net';
+import { gunzipSync } from 'node:zlib';
+import { services } from '@quoin/contracts';
+import { type ApiHandler, grpcOverheadBytes } from '@quoin/gateway';
+import {
+  defaultConnectionOptions,
+  GrpcServerConnection,
+  type GrpcServerOptions,
+  type GrpcServerPorts,
+  type PlainReply,
+  type PlainRequest,
+} from '@quoin/rpc';
+import { RealClock } from './clock.ts';
+import type { Telemetry } from './telemetry.ts';
+
+/** Serves client connections that speak HTTP/2. */
+export interface Http2Edge {
+  accept(socket: Socket): void;
+  /** Lets calls that are under way end for up to `graceMs`, then cuts. */
+  stop(graceMs: number, cb: () => void): void;
+}
+
+export interface RpcEdgeOptions {
+  readonly maxRequestBytes: number;
+  readonly maxConcurrentStreams: number;
+  readonly keepaliveMinTimeMs: number;
+  /** 0: never. */
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveTimeoutMs: number;
+  readonly telemetry: Telemetry | undefined;
+  /** Requests that are not gRPC: the routes of HTTP/1.1. */
+  readonly plain: (request: PlainRequest, reply: PlainReply) => void;
+}
+
+const tickIntervalMs = 100;
+const stopPollMs = 10;
+// A client that does not read its answers is not read either, until it has taken what waits in its socket.
+const socketHighWaterBytes = 4 << 20;
+
+const streamingPaths: ReadonlySet<string> = new Set(
+  services.flatMap((service) => service.rpcs.filter((rpc) => rpc.kind !== 'unary').map((rpc) => rpc.path)),
+);
+
+export class RpcEdge implements Http2Edge {
+  private readonly options: GrpcServerOptions;
+  private readonly ports: GrpcServerPorts;
+  private readonly connections = new Set<EdgeConnection>();
+  private readonly timer: NodeJS.Timeout;
+  /** Connections with output: one setImmediate writes for all of them. */
+  private dirty: EdgeConnection[] = [];
+  private readonly flushDirty = (): void => {
+    const connections = this.dirty;
+    this.dirty = [];
+    for (const connection of connections) connection.write();
+  };
+
+  constructor(handler: ApiHandler, options: RpcEdgeOptions) {
+    this.options = {
+      ...defaultConnectionOptions,
+      maxConcurrentStreams: options.maxConcurrentStreams,
+      maxMessageBytes: options.maxRequestBytes + grpcOverheadBytes,
+      keepaliveMinTimeMs: options.keepaliveMinTimeMs,
+      keepaliveIntervalMs:
+        options.keepaliveIntervalMs > 0 ? options.keepaliveIntervalMs : Number.POSITIVE_INFINITY,
+      keepaliveTimeoutMs: options.keepaliveTimeoutMs,
+    };
+    const { telemetry } = options;
+    this.ports = {
+      clock: new RealClock(),
+      handler,
+      isStreaming: (path) => streamingPaths.has(path),
+      span:
+        telemetry === undefined
+          ? () => undefined
+          : (path, metadata, peer) => telemetry.edge(path, metadata, peer),
+      gunzip,
+      plain: options.plain,
+    };
+    this.timer = setInterval(() => {
+      for (const connection of this.connections) connection.server.tick();
+    }, tickIntervalMs);
+    this.timer.unref();
+  }
+
+  accept(socket: Socket): void {
+    const connection = new EdgeConnection(socket, this.options, this.ports, (c) => this.enqueue(c));
+    this.connections.add(connection);
+    socket.once('close', () => this.connections.delete(connection));
+    connection.begin();
+  }
+
+  stop(graceMs: number, cb: () => void): void {
+    const deadline = performance.now() + graceMs;
+    for (const { server } of this.connections) server.connection.shutdown();
+    const poll = setInterval(() => {
+      if (this.connections.size > 0 && performance.now() < deadline) return;
+      clearInterval(poll);
+      clearInterval(this.timer);
+      for (const connection of this.connections) connection.destroy();
+      cb();
+    }, stopPollMs);
+  }
+
+  private enqueue(connection: EdgeConnection): void {
+    if (this.dirty.length === 0) setImmediate(this.flushDirty);
+    this.dirty.push(connection);
+  }
+}
+
+class EdgeConnection {
+  readonly server: GrpcServerConnection;
+  private readonly socket: Socket;
+  private closing = false;
+
+  constructor(
+    socket: Socket,
+    options: GrpcServerOptions,
+    ports: GrpcServerPorts,
+    onOutput: (connection: EdgeConnection) => void,
+  ) {
+    this.socket = socket;
+    this.server = new GrpcServerConnection(options, ports, `${socket.remoteAddress}:${socket.remotePort}`, {
+      onOutput: () => onOutput(this),
+      onClose: () => {
+        this.closing = true;
+        this.write();
+      },
+    });
+  }
+
+  begin(): void {
+    const { socket, server } = this;
+    this.write();
+    socket.on('data', (data) => {
+      server.connection.receive(data);
+      if (socket.writableLength > socketHighWaterBytes) socket.pause();
+    });
+    socket.on('drain', () => socket.resume());
+    socket.on('end', () => socket.end());
+    socket.on('close', () => server.connection.abort('the connection was closed'));
+    socket.on('error', () => {});
+    socket.resume();
+  }
+
+  write(): void {
+    const { socket } = this;
+    const chunks = this.server.connection.takeOutput();
+    if (!socket.writable) return;
+    if (chunks.length === 1) socket.write(chunks[0]!);
+    else if (chunks.length > 1) {
+      socket.cork();
+      for (const chunk of chunks) socket.write(chunk);
+      socket.uncork();
+    }
+    if (this.closing) socket.end();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+}
+
+function gunzip(bytes: Uint8Array, maxBytes: number): Uint8Array | undefined {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: maxBytes });
+  } catch {
+    return undefined;
+  }
+}
