@@ -1,4 +1,5 @@
 import type { Clock } from '@quoin/base';
+import { ConnectionError, unpad } from './connection-error.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { FloodGuard } from './flood-guard.ts';
 import {
@@ -9,6 +10,7 @@ import {
   Flag,
   FrameType,
   frameHeaderBytes,
+  readU31,
   Setting,
   windowBytesMax,
 } from './frames.ts';
@@ -26,15 +28,6 @@ export interface ConnectionEvents {
   onOutput(): void;
   /** Nothing more will come or go: write what is left, then close the socket. */
   onClose(reason: string): void;
-}
-
-/** Ends the connection with GOAWAY. */
-class ConnectionError extends Error {
-  readonly code: ErrorCode;
-  constructor(code: ErrorCode, message: string) {
-    super(message);
-    this.code = code;
-  }
 }
 
 const recentlyResetMax = 1_000;
@@ -316,20 +309,16 @@ export class Connection {
       throw new ConnectionError(ErrorCode.protocolError, `HEADERS on stream ${id}`);
     const [padded, end] = unpad(flags, data, from, to);
     let start = padded;
-    let selfDependent = false;
+    let malformed = false;
     if ((flags & Flag.priority) !== 0) {
       if (end - start < 5)
         throw new ConnectionError(ErrorCode.frameSizeError, 'HEADERS is too short for its priority');
-      selfDependent = readStreamId(data, start) === id;
+      // A stream may not depend on itself (RFC 7540 §5.3.1).
+      malformed = readU31(data, start) === id;
       start += 5;
     }
-    this.headerBlock.begin(id, (flags & Flag.endStream) !== 0);
+    this.headerBlock.begin(id, (flags & Flag.endStream) !== 0, malformed);
     this.addHeaderBlock(data.subarray(start, end), (flags & Flag.endHeaders) !== 0);
-    if (selfDependent) {
-      const stream = this.streams.get(id);
-      if (stream !== undefined)
-        this.abortStream(stream, ErrorCode.protocolError, 'a stream depends on itself');
-    }
   }
 
   private onContinuation(flags: number, id: number, data: Uint8Array, from: number, to: number): void {
@@ -342,12 +331,18 @@ export class Connection {
     if (!this.headerBlock.add(part))
       throw new ConnectionError(ErrorCode.enhanceYourCalm, 'a header block that is too long');
     if (!complete) return;
-    const { streamId, endStream } = this.headerBlock;
+    const { streamId, endStream, malformed } = this.headerBlock;
     // Decoded in any case: the dynamic table is the connection's.
-    this.onHeaderList(streamId, this.decoder.decode(this.headerBlock.finish()), endStream);
+    const headers = this.decoder.decode(this.headerBlock.finish());
+    this.onHeaderList(streamId, headers, endStream, malformed);
   }
 
-  private onHeaderList(id: number, headers: HeaderField[] | typeof headersTooLarge, end: boolean): void {
+  private onHeaderList(
+    id: number,
+    headers: HeaderField[] | typeof headersTooLarge,
+    end: boolean,
+    malformed: boolean,
+  ): void {
     const known = this.streams.get(id);
     if (known !== undefined) return this.onTrailers(known, headers, end);
     if (id <= this.lastStreamId) {
@@ -360,7 +355,7 @@ export class Connection {
       return this.refuse(id, ErrorCode.refusedStream);
     if (headers === headersTooLarge) return this.refuse(id, ErrorCode.enhanceYourCalm);
     const problem = checkRequest(headers);
-    if (typeof problem === 'string') return this.refuse(id, ErrorCode.protocolError);
+    if (typeof problem === 'string' || malformed) return this.refuse(id, ErrorCode.protocolError);
     const stream = new Stream(id, this.peerInitialWindow);
     stream.expectedBytes = problem.contentLength;
     if (end && stream.expectedBytes > 0) return this.refuse(id, ErrorCode.protocolError);
@@ -386,7 +381,7 @@ export class Connection {
   private onPriority(id: number, data: Uint8Array, from: number, to: number): void {
     if (id === 0) throw new ConnectionError(ErrorCode.protocolError, 'PRIORITY on stream 0');
     if (to - from !== 5) return this.streamError(id, ErrorCode.frameSizeError);
-    if (readStreamId(data, from) === id) return this.streamError(id, ErrorCode.protocolError);
+    if (readU31(data, from) === id) return this.streamError(id, ErrorCode.protocolError);
     this.spendIdleFrame();
   }
 
@@ -419,6 +414,8 @@ export class Connection {
       this.onSetting((data[at]! << 8) | data[at + 1]!, value);
     }
     this.out.header(0, FrameType.settings, Flag.ack, 0);
+    // Windows that became wider are used behind the acknowledgement.
+    for (const stream of this.streams.values()) if (stream.queuedBytes > 0) this.outflow.flush(stream);
     this.announce();
   }
 
@@ -436,7 +433,6 @@ export class Connection {
           stream.sendWindow += delta;
           if (stream.sendWindow > windowBytesMax)
             throw new ConnectionError(ErrorCode.flowControlError, 'window overflow');
-          if (delta > 0) this.outflow.flush(stream);
         }
         return;
       }
@@ -485,7 +481,7 @@ export class Connection {
   private onWindowUpdate(id: number, data: Uint8Array, from: number, to: number): void {
     if (to - from !== 4)
       throw new ConnectionError(ErrorCode.frameSizeError, 'WINDOW_UPDATE is not 4 bytes long');
-    const increment = readStreamId(data, from);
+    const increment = readU31(data, from);
     if (id === 0) {
       if (increment === 0) throw new ConnectionError(ErrorCode.protocolError, 'WINDOW_UPDATE of 0');
       this.outflow.window += increment;
@@ -611,18 +607,4 @@ export class Connection {
     this.outputAnnounced = true;
     this.events.onOutput();
   }
-}
-
-function readStreamId(data: Uint8Array, at: number): number {
-  return ((data[at]! & 0x7f) << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!;
-}
-
-/** Where the body begins and ends without its padding (§6.1). */
-function unpad(flags: number, data: Uint8Array, from: number, to: number): [start: number, end: number] {
-  if ((flags & Flag.padded) === 0) return [from, to];
-  if (to === from)
-    throw new ConnectionError(ErrorCode.frameSizeError, 'a padded frame without a length of padding');
-  const padding = data[from]!;
-  if (padding >= to - from) throw new ConnectionError(ErrorCode.protocolError, 'more padding than frame');
-  return [from + 1, to - padding];
 }

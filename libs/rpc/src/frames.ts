@@ -56,6 +56,11 @@ const blockRestBytesMin = 2_048;
 // Pieces from here on are handed over by reference instead of being copied into the block.
 const referenceBytesMin = 8_192;
 
+/** A 31-bit number: a stream id, a window increment. The high bit is reserved. */
+export function readU31(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! & 0x7f) << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
 /** Frames of one connection in order, as few chunks as possible. */
 export class FrameWriter {
   private block: Uint8Array = new Uint8Array(blockBytes);

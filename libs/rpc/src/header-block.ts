@@ -8,6 +8,8 @@ export class HeaderBlock {
   /** 0: none is under way. */
   streamId = 0;
   endStream = false;
+  /** To be refused once it was decoded. */
+  malformed = false;
   private readonly bytesMax: number;
   private parts: Uint8Array[] = [];
   private bytes = 0;
@@ -16,9 +18,10 @@ export class HeaderBlock {
     this.bytesMax = bytesMax;
   }
 
-  begin(streamId: number, endStream: boolean): void {
+  begin(streamId: number, endStream: boolean, malformed: boolean): void {
     this.streamId = streamId;
     this.endStream = endStream;
+    this.malformed = malformed;
   }
 
   /** False when the block has become too long. */
