@@ -17,6 +17,7 @@ import {
 import { HeaderBlock } from './header-block.ts';
 import { type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
 import { Outflow } from './outflow.ts';
+import { RecentIds } from './recent-ids.ts';
 import { checkRequest } from './request-headers.ts';
 import { Stream, type StreamHandler } from './stream.ts';
 
@@ -30,8 +31,6 @@ export interface ConnectionEvents {
   onClose(reason: string): void;
 }
 
-const recentlyResetMax = 1_000;
-
 /**
  * The server's side of one HTTP/2 connection as a state machine: bytes in by `receive`, bytes out by `takeOutput`,
  * time by `tick`. Knows no socket; RFC 9113 sections are cited where they decide.
@@ -44,7 +43,7 @@ export class Connection {
   private readonly out = this.outflow.out;
   private readonly decoder: HpackDecoder;
   private readonly streams = new Map<number, Stream>();
-  private readonly recentlyReset = new Set<number>();
+  private readonly recentlyReset = new RecentIds();
 
   private input: Uint8Array | undefined = undefined;
   private prefaceDone = false;
@@ -591,13 +590,6 @@ export class Connection {
 
   private writeReset(id: number, code: ErrorCode): void {
     this.out.reset(id, code);
-    if (this.recentlyReset.size >= recentlyResetMax) {
-      // A set keeps the order of insertion: the first is the oldest.
-      for (const oldest of this.recentlyReset) {
-        this.recentlyReset.delete(oldest);
-        break;
-      }
-    }
     this.recentlyReset.add(id);
     this.announce();
   }
