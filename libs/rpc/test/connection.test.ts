@@ -1,0 +1,404 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import {
+  Connection,
+  type ConnectionOptions,
+  clientPreface,
+  defaultConnectionOptions,
+  ErrorCode,
+  encodeHeaders,
+  type HeaderField,
+  HpackDecoder,
+  HpackError,
+  type Stream,
+} from '../src/index.ts';
+
+interface Frame {
+  readonly type: number;
+  readonly flags: number;
+  readonly id: number;
+  readonly body: Uint8Array;
+}
+
+const ascii = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
+
+function frame(type: number, flags: number, id: number, body: readonly number[] | Uint8Array): Uint8Array {
+  const n = body.length;
+  return Uint8Array.from([n >> 16, n >> 8, n, type, flags, id >>> 24, id >> 16, id >> 8, id, ...body]);
+}
+
+function frames(chunks: readonly Uint8Array[]): Frame[] {
+  const bytes = Buffer.concat(chunks);
+  const out: Frame[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const length = bytes.readUIntBE(at, 3);
+    out.push({
+      type: bytes[at + 3]!,
+      flags: bytes[at + 4]!,
+      id: bytes.readUInt32BE(at + 5),
+      body: bytes.subarray(at + 9, at + 9 + length),
+    });
+    at += 9 + length;
+  }
+  return out;
+}
+
+/** A connection, what it was asked, and what it said; time stands still until it is moved. */
+class Peer {
+  now = 1_000;
+  closed: string | undefined = undefined;
+  readonly requests: {
+    stream: Stream;
+    headers: readonly HeaderField[];
+    body: number;
+    ended: boolean;
+    aborted: string | undefined;
+  }[] = [];
+  readonly connection: Connection;
+
+  constructor(options: Partial<ConnectionOptions> = {}) {
+    this.connection = new Connection(
+      { ...defaultConnectionOptions, ...options },
+      {
+        onRequest: (stream, headers, end) => {
+          const request = { stream, headers, body: 0, ended: end, aborted: undefined as string | undefined };
+          this.requests.push(request);
+          return {
+            onData: (data, last) => {
+              request.body += data.length;
+              request.ended ||= last;
+            },
+            onAbort: (reason) => {
+              request.aborted = reason;
+            },
+            onDrain: () => {},
+          };
+        },
+        onOutput: () => {},
+        onClose: (reason) => {
+          this.closed = reason;
+        },
+      },
+      { monotonicMs: () => this.now, wallMs: () => this.now },
+    );
+    this.connection.takeOutput();
+    this.say(ascii(clientPreface), frame(4, 0, 0, []));
+  }
+
+  say(...chunks: Uint8Array[]): Frame[] {
+    for (const chunk of chunks) this.connection.receive(chunk);
+    return frames(this.connection.takeOutput());
+  }
+
+  /** The error code of the GOAWAY among the frames. */
+  static goAway(said: readonly Frame[]): number | undefined {
+    const found = said.find((f) => f.type === 7);
+    return found === undefined ? undefined : Buffer.from(found.body).readUInt32BE(4);
+  }
+
+  static reset(said: readonly Frame[]): number | undefined {
+    const found = said.find((f) => f.type === 3);
+    return found === undefined ? undefined : Buffer.from(found.body).readUInt32BE(0);
+  }
+}
+
+const post = encodeHeaders([
+  { name: ':method', value: 'POST' },
+  { name: ':scheme', value: 'http' },
+  { name: ':path', value: '/s/m' },
+  { name: 'te', value: 'trailers' },
+]);
+const endHeaders = 0x4;
+const endStream = 0x1;
+
+test('bytes in any cut make the same request', () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (cuts) => {
+      const peer = new Peer();
+      const all = Buffer.concat([
+        frame(1, endHeaders, 1, post),
+        frame(0, 0, 1, [1, 2, 3]),
+        frame(0, endStream, 1, [4]),
+      ]);
+      for (let at = 0, i = 0; at < all.length; i++) {
+        const n = cuts[i % cuts.length]!;
+        peer.say(Uint8Array.from(all.subarray(at, at + n)));
+        at += n;
+      }
+      expect(peer.requests).toHaveLength(1);
+      expect(peer.requests[0]).toMatchObject({ body: 4, ended: true });
+    }),
+  );
+});
+
+test('headers come whole from CONTINUATION frames, and nothing may come between them', () => {
+  const peer = new Peer();
+  peer.say(
+    frame(1, endStream, 1, post.subarray(0, 3)),
+    frame(9, 0, 1, post.subarray(3, 5)),
+    frame(9, endHeaders, 1, post.subarray(5)),
+  );
+  expect(peer.requests[0]!.headers.map((h) => h.name)).toEqual([':method', ':scheme', ':path', 'te']);
+  expect(Peer.goAway(peer.say(frame(1, 0, 3, post.subarray(0, 3)), frame(6, 0, 0, new Uint8Array(8))))).toBe(
+    ErrorCode.protocolError,
+  );
+  expect(peer.closed).toBeDefined();
+});
+
+const table: [name: string, code: number, said: Uint8Array[]][] = [
+  ['DATA on stream 0', ErrorCode.protocolError, [frame(0, 0, 0, [1])]],
+  ['DATA on an idle stream', ErrorCode.protocolError, [frame(0, 0, 5, [1])]],
+  ['HEADERS on an even stream', ErrorCode.protocolError, [frame(1, endHeaders, 2, post)]],
+  [
+    'a frame longer than allowed',
+    ErrorCode.frameSizeError,
+    [Uint8Array.from([0, 0x40, 1, 0, 0, 0, 0, 0, 1])],
+  ],
+  ['SETTINGS of odd length', ErrorCode.frameSizeError, [frame(4, 0, 0, [1])]],
+  ['an impossible window', ErrorCode.flowControlError, [frame(4, 0, 0, [0, 4, 0xff, 0xff, 0xff, 0xff])]],
+  ['PUSH_PROMISE', ErrorCode.protocolError, [frame(5, endHeaders, 1, [0, 0, 0, 2])]],
+  ['a window that overflows', ErrorCode.flowControlError, [frame(8, 0, 0, [0x7f, 0xff, 0xff, 0xff])]],
+  [
+    'padding longer than the frame',
+    ErrorCode.protocolError,
+    [frame(1, endHeaders, 1, post), frame(0, 0x8, 1, [5, 1])],
+  ],
+  [
+    'a header block that cannot be decoded',
+    ErrorCode.compressionError,
+    [frame(1, endHeaders, 1, [0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])],
+  ],
+  [
+    'DATA after the end',
+    ErrorCode.streamClosed,
+    [frame(1, endHeaders | endStream, 1, post), frame(0, 0, 1, [1])],
+  ],
+  ['CONTINUATION without HEADERS', ErrorCode.protocolError, [frame(9, endHeaders, 1, post)]],
+];
+
+test.each(table)('%s ends the connection', (_name, code, said) => {
+  const peer = new Peer();
+  expect(Peer.goAway(peer.say(...said))).toBe(code);
+  expect(peer.closed).toBeDefined();
+});
+
+const malformed: [name: string, headers: HeaderField[]][] = [
+  [
+    'no path',
+    [
+      { name: ':method', value: 'POST' },
+      { name: ':scheme', value: 'http' },
+    ],
+  ],
+  ['upper case', [...requestFields(), { name: 'Te', value: 'trailers' }]],
+  ['a connection field', [...requestFields(), { name: 'connection', value: 'close' }]],
+  ['te other than trailers', [...requestFields(), { name: 'te', value: 'gzip' }]],
+  [
+    'a pseudo field late',
+    [...requestFields(), { name: 'a', value: 'b' }, { name: ':authority', value: 'x' }],
+  ],
+  ['a response pseudo field', [...requestFields(), { name: ':status', value: '200' }]],
+];
+
+function requestFields(): HeaderField[] {
+  return [
+    { name: ':method', value: 'POST' },
+    { name: ':scheme', value: 'http' },
+    { name: ':path', value: '/' },
+  ];
+}
+
+test.each(malformed)('a request with %s is reset, the connection goes on', (_name, headers) => {
+  const peer = new Peer();
+  expect(Peer.reset(peer.say(frame(1, endHeaders | endStream, 1, encodeHeaders(headers))))).toBe(
+    ErrorCode.protocolError,
+  );
+  expect(peer.requests).toHaveLength(0);
+  peer.say(frame(1, endHeaders | endStream, 3, post));
+  expect(peer.requests).toHaveLength(1);
+});
+
+test('answers keep to both windows and go on when they open', () => {
+  const peer = new Peer();
+  peer.say(frame(4, 0, 0, [0, 4, 0, 0, 0, 10]), frame(1, endHeaders | endStream, 1, post));
+  const { stream } = peer.requests[0]!;
+  expect(peer.connection.sendData(stream, [new Uint8Array(25)], false)).toBe(true);
+  peer.connection.sendTrailers(stream, encodeHeaders([{ name: 'grpc-status', value: '0' }]));
+  const sent = (said: Frame[]): number[] => said.filter((f) => f.type === 0).map((f) => f.body.length);
+  expect(sent(frames(peer.connection.takeOutput()))).toEqual([10]);
+  expect(sent(peer.say(frame(8, 0, 1, [0, 0, 0, 8])))).toEqual([8]);
+  const last = peer.say(frame(8, 0, 1, [0, 0, 0, 100]));
+  expect(sent(last)).toEqual([7]);
+  expect(last.at(-1)).toMatchObject({ type: 1, flags: endHeaders | endStream });
+  expect(peer.connection.streamCount).toBe(0);
+});
+
+test('streams that lack the window of the connection take turns', () => {
+  const peer = new Peer();
+  peer.say(
+    frame(4, 0, 0, [0, 4, 0x10, 0, 0, 0]),
+    frame(1, endHeaders | endStream, 1, post),
+    frame(1, endHeaders | endStream, 3, post),
+  );
+  for (const { stream } of peer.requests) peer.connection.sendData(stream, [new Uint8Array(100_000)], true);
+  const first = frames(peer.connection.takeOutput()).filter((f) => f.type === 0);
+  expect(first.reduce((sum, f) => sum + f.body.length, 0)).toBe(65_535);
+  const seen = new Set<number>();
+  for (let i = 0; i < 4; i++)
+    for (const f of peer.say(frame(8, 0, 0, [0, 0, 0x10, 0]))) if (f.type === 0) seen.add(f.id);
+  expect([...seen].sort()).toEqual([1, 3]);
+});
+
+test('a flood of frames that carry nothing ends the connection', () => {
+  for (const nuisance of [
+    frame(6, 0, 0, new Uint8Array(8)),
+    frame(4, 0, 0, []),
+    frame(2, 0, 1, [0, 0, 0, 0, 1]),
+    frame(99, 0, 0, []),
+  ]) {
+    const peer = new Peer({ maxIdleFramesPerSecond: 100 });
+    let code: number | undefined;
+    for (let i = 0; i < 200 && code === undefined; i++) code = Peer.goAway(peer.say(nuisance));
+    expect(code).toBe(ErrorCode.enhanceYourCalm);
+  }
+});
+
+test('requests that are reset at once are counted, slow ones are not', () => {
+  const rapid = new Peer({ maxIdleFramesPerSecond: 100 });
+  let code: number | undefined;
+  for (let id = 1; id < 1_000 && code === undefined; id += 2) {
+    code = Peer.goAway(rapid.say(frame(1, endHeaders | endStream, id, post), frame(3, 0, id, [0, 0, 0, 8])));
+  }
+  expect(code).toBe(ErrorCode.enhanceYourCalm);
+  const slow = new Peer({ maxIdleFramesPerSecond: 100 });
+  for (let id = 1; id < 1_000; id += 2) {
+    slow.now += 100;
+    expect(
+      Peer.goAway(slow.say(frame(1, endHeaders | endStream, id, post), frame(3, 0, id, [0, 0, 0, 8]))),
+    ).toBeUndefined();
+  }
+  expect(slow.requests.every((r) => r.aborted !== undefined)).toBe(true);
+});
+
+test('pings without need are strikes', () => {
+  const ping = frame(6, 0, 0, new Uint8Array(8));
+  const eager = new Peer();
+  let said: Frame[] = [];
+  for (let i = 0; i < 4; i++) said = eager.say(ping);
+  expect(Peer.goAway(said)).toBe(ErrorCode.enhanceYourCalm);
+  expect(Buffer.from(said.at(-1)!.body.subarray(8)).toString()).toBe('too_many_pings');
+  const patient = new Peer();
+  patient.say(frame(1, endHeaders, 1, post));
+  for (let i = 0; i < 20; i++) {
+    patient.now += 5_001;
+    expect(Peer.goAway(patient.say(ping))).toBeUndefined();
+  }
+});
+
+test('shutdown lets the requests under way finish', () => {
+  const peer = new Peer();
+  peer.say(frame(1, endHeaders | endStream, 1, post));
+  peer.connection.shutdown();
+  const said = frames(peer.connection.takeOutput());
+  expect(Peer.goAway(said)).toBe(ErrorCode.noError);
+  const ping = said.find((f) => f.type === 6)!;
+  peer.say(frame(1, endHeaders | endStream, 3, post), frame(6, 1, 0, ping.body));
+  expect(peer.requests).toHaveLength(2);
+  expect(peer.closed).toBeUndefined();
+  for (const { stream } of peer.requests) peer.connection.sendWhole(stream, post, [], 0, post);
+  expect(peer.closed).toBe('shutdown');
+});
+
+test('a silent client is asked and then let go', () => {
+  const peer = new Peer({ keepaliveIntervalMs: 1_000, keepaliveTimeoutMs: 500 });
+  peer.now += 1_001;
+  peer.connection.tick();
+  expect(frames(peer.connection.takeOutput()).map((f) => f.type)).toEqual([6]);
+  peer.now += 501;
+  peer.connection.tick();
+  expect(peer.closed).toBe('keepalive timeout');
+});
+
+test('a header list over the limit is refused, whatever it is packed in', () => {
+  const peer = new Peer({ maxHeaderListBytes: 1_000 });
+  const long = encodeHeaders([
+    ...requestFields(),
+    ...Array.from({ length: 40 }, (_, i) => ({ name: `x-${i}`, value: 'y' })),
+  ]);
+  expect(Peer.reset(peer.say(frame(1, endHeaders | endStream, 1, long)))).toBe(ErrorCode.enhanceYourCalm);
+  // One byte of the block stands for a whole field of the table: a bomb.
+  const bomb = Buffer.concat([
+    encodeHeaders(requestFields()),
+    Buffer.from([0x40, 1, 0x61, 100]),
+    Buffer.alloc(100, 0x62),
+    Buffer.alloc(500, 0xbe),
+  ]);
+  expect(Peer.reset(peer.say(frame(1, endHeaders | endStream, 3, bomb)))).toBe(ErrorCode.enhanceYourCalm);
+  peer.say(frame(1, endHeaders | endStream, 5, post));
+  expect(peer.requests).toHaveLength(1);
+});
+
+test('the examples of RFC 7541 appendix C.4 and C.6 decode, with their tables', () => {
+  const decoder = new HpackDecoder(1 << 16);
+  const text = (hex: string): string => {
+    const fields = decoder.decode(Buffer.from(hex, 'hex'));
+    return typeof fields === 'string' ? fields : fields.map((f) => `${f.name}: ${f.value}`).join('\n');
+  };
+  expect(text('828684418cf1e3c2e5f23a6ba0ab90f4ff')).toBe(
+    ':method: GET\n:scheme: http\n:path: /\n:authority: www.example.com',
+  );
+  expect(text('828684be5886a8eb10649cbf')).toBe(
+    ':method: GET\n:scheme: http\n:path: /\n:authority: www.example.com\ncache-control: no-cache',
+  );
+  expect(text('828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf')).toBe(
+    ':method: GET\n:scheme: https\n:path: /index.html\n:authority: www.example.com\ncustom-key: custom-value',
+  );
+});
+
+test('any bytes as a header block decode or fail in the one way there is', () => {
+  const decoder = new HpackDecoder(1 << 16);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+      try {
+        decoder.decode(bytes);
+      } catch (error) {
+        expect(error).toBeInstanceOf(HpackError);
+      }
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test('mutated conversations never throw and never make much of little', () => {
+  const conversation = Buffer.concat([
+    frame(4, 0, 0, [0, 4, 0, 0, 1, 0]),
+    frame(1, endHeaders, 1, post),
+    frame(0, 0, 1, new Uint8Array(50)),
+    frame(8, 0, 1, [0, 0, 1, 0]),
+    frame(1, endHeaders | endStream, 3, post),
+    frame(6, 0, 0, new Uint8Array(8)),
+    frame(3, 0, 1, [0, 0, 0, 8]),
+    frame(0, endStream, 1, []),
+    frame(7, 0, 0, new Uint8Array(8)),
+  ]);
+  const mutation = fc.record({ at: fc.nat(conversation.length - 1), value: fc.nat(255) });
+  fc.assert(
+    fc.property(
+      fc.array(mutation, { minLength: 1, maxLength: 8 }),
+      fc.integer({ min: 1, max: 60 }),
+      (mutations, cut) => {
+        const bytes = Uint8Array.from(conversation);
+        for (const { at, value } of mutations) bytes[at] = value;
+        const peer = new Peer();
+        let answered = 0;
+        for (let at = 0; at < bytes.length; at += cut) {
+          for (const said of peer.say(bytes.slice(at, at + cut))) answered += 9 + said.body.length;
+          for (const { stream } of peer.requests)
+            peer.connection.sendWhole(stream, post, [new Uint8Array(10)], 10, post);
+        }
+        expect(answered).toBeLessThan(2_000);
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+});
