@@ -1,0 +1,320 @@
+import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { concatBytes } from '@quoin/base';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import {
+  CompactionResponseSchema,
+  DeleteRangeResponseSchema,
+  EventSchema,
+  KeyValueSchema,
+  LeaseGrantResponseSchema,
+  LeaseKeepAliveResponseSchema,
+  LeaseLeasesResponseSchema,
+  LeaseRevokeResponseSchema,
+  LeaseTimeToLiveResponseSchema,
+  PutResponseSchema,
+  RangeResponseSchema,
+  RangeStreamResponseSchema,
+  TxnResponseSchema,
+  WatchResponseSchema,
+} from '../src/etcd.ts';
+import {
+  encodeEvent,
+  encodeKeyValue,
+  KeyValueView,
+  keyValueSize,
+  type ResponseHeader,
+  readEvent,
+  spliceBytes,
+  type TxnResponseOp,
+  writeCompactionResponse,
+  writeDeleteRangeResponse,
+  writeLeaseGrantResponse,
+  writeLeaseKeepAliveResponse,
+  writeLeaseLeasesResponse,
+  writeLeaseRevokeResponse,
+  writeLeaseTimeToLiveResponse,
+  writePutResponse,
+  writeRangeResponse,
+  writeRangeStreamResponse,
+  writeTxnResponse,
+  writeWatchResponse,
+} from '../src/index.ts';
+import { anyBytes, anyCounter, anyInt64, anyText, anyUint64, wire } from './wire-arbitrary.ts';
+
+const header: fc.Arbitrary<ResponseHeader> = fc.record({
+  clusterId: fc.oneof(fc.constant(7n), anyUint64),
+  memberId: fc.oneof(fc.constant(8n), anyUint64),
+  revision: anyCounter,
+  raftTerm: anyCounter,
+});
+
+/** A header as the generated code wants it. */
+function init(from: ResponseHeader): object {
+  return {
+    clusterId: from.clusterId,
+    memberId: from.memberId,
+    revision: BigInt(from.revision),
+    raftTerm: BigInt(from.raftTerm),
+  };
+}
+
+const keyValue = fc.record({
+  key: anyBytes,
+  createRevision: anyCounter,
+  modRevision: anyCounter,
+  version: anyCounter,
+  // Lengths on both sides of a varint's bounds, and of what is spliced.
+  value: fc.oneof(
+    anyBytes,
+    fc
+      .constantFrom(100, 126, 127, 128, 200, 16_383, spliceBytes - 20, spliceBytes, 20_000)
+      .map((n) => new Uint8Array(n).fill(n)),
+  ),
+  lease: anyInt64,
+});
+type KeyValueInit = typeof keyValue extends fc.Arbitrary<infer T> ? T : never;
+
+function kvBytes(kv: KeyValueInit): Uint8Array {
+  return encodeKeyValue(kv.key, kv.createRevision, kv.modRevision, kv.version, kv.value, kv.lease);
+}
+
+function kvInit(kv: KeyValueInit): MessageInitShape<typeof KeyValueSchema> {
+  return {
+    ...kv,
+    createRevision: BigInt(kv.createRevision),
+    modRevision: BigInt(kv.modRevision),
+    version: BigInt(kv.version),
+  };
+}
+
+function generated<D extends DescMessage>(desc: D, value: MessageInitShape<D>): Uint8Array {
+  return toBinary(desc, create(desc, value));
+}
+
+/** toEqual on large byte arrays is slow: compare as text. */
+function same(actual: Uint8Array, expected: Uint8Array): void {
+  if (Buffer.compare(actual, expected) !== 0) expect(Array.from(actual)).toEqual(Array.from(expected));
+}
+
+function always<T>(arbitrary: fc.Arbitrary<T>, check: (value: T) => void, numRuns = 200): void {
+  fc.assert(fc.property(arbitrary, check), { numRuns });
+}
+
+test('a pair is written as the generated code writes it, and read back in place', () => {
+  always(keyValue, (kv) => {
+    const bytes = kvBytes(kv);
+    same(bytes, generated(KeyValueSchema, kvInit(kv)));
+    expect(
+      keyValueSize(kv.key.length, kv.createRevision, kv.modRevision, kv.version, kv.value.length, kv.lease),
+    ).toBe(bytes.length);
+    const view = new KeyValueView().read(bytes);
+    same(view.key(), kv.key);
+    same(view.value(), kv.value);
+    expect([view.createRevision, view.modRevision, view.version, view.lease]).toEqual([
+      kv.createRevision,
+      kv.modRevision,
+      kv.version,
+      kv.lease,
+    ]);
+    // The same pair in the middle of other bytes.
+    const framed = concatBytes([new Uint8Array([1, 2, 3]), bytes, new Uint8Array([255])]);
+    same(view.read(framed, 3, 3 + bytes.length).key(), kv.key);
+  });
+});
+
+test('a pair in any order of fields reads as the generated one', () => {
+  always(wire(KeyValueSchema, 'safe'), (bytes) => {
+    const view = new KeyValueView().read(bytes);
+    const message = fromBinary(KeyValueSchema, bytes);
+    same(view.key(), message.key);
+    same(view.value(), message.value);
+    expect([view.createRevision, view.modRevision, view.version]).toEqual(
+      [message.createRevision, message.modRevision, message.version].map(Number),
+    );
+    expect(view.lease).toBe(message.lease);
+  });
+});
+
+test('events splice the pairs they are given', () => {
+  always(
+    fc.tuple(fc.constantFrom(0, 1), keyValue, fc.option(keyValue, { nil: undefined })),
+    ([type, kv, prev]) => {
+      const prevKv = prev === undefined ? undefined : kvBytes(prev);
+      const bytes = encodeEvent(type as 0 | 1, kvBytes(kv), prevKv);
+      const expected = {
+        type: type as 0 | 1,
+        kv: kvInit(kv),
+        ...(prev === undefined ? {} : { prevKv: kvInit(prev) }),
+      };
+      same(bytes, generated(EventSchema, expected));
+      const view = readEvent(bytes);
+      expect(view.type).toBe(type);
+      same(view.kv, kvBytes(kv));
+      expect(view.prevKv === undefined).toBe(prev === undefined);
+      if (prevKv !== undefined) same(view.prevKv!, prevKv);
+    },
+  );
+});
+
+const pairs = fc.array(keyValue, { maxLength: 5 });
+
+test('put and delete responses', () => {
+  always(fc.tuple(header, fc.option(keyValue, { nil: undefined })), ([h, kv]) => {
+    const expected = { header: init(h), ...(kv === undefined ? {} : { prevKv: kvInit(kv) }) };
+    same(
+      writePutResponse(h, kv === undefined ? undefined : kvBytes(kv)),
+      generated(PutResponseSchema, expected),
+    );
+  });
+  always(fc.tuple(header, anyCounter, pairs), ([h, deleted, kvs]) => {
+    const expected = { header: init(h), deleted: BigInt(deleted), prevKvs: kvs.map(kvInit) };
+    same(
+      writeDeleteRangeResponse(h, deleted, kvs.map(kvBytes)),
+      generated(DeleteRangeResponseSchema, expected),
+    );
+  });
+});
+
+test('range responses, whole and streamed, pass large values on by reference', () => {
+  always(
+    fc.tuple(fc.option(header, { nil: undefined }), pairs, fc.boolean(), anyCounter),
+    ([h, kvs, more, count]) => {
+      const encoded = kvs.map(kvBytes);
+      const expected = {
+        ...(h === undefined ? {} : { header: init(h) }),
+        kvs: kvs.map(kvInit),
+        more,
+        count: BigInt(count),
+      };
+      const pieces = writeRangeResponse(h, encoded, more, count);
+      same(concatBytes(pieces), generated(RangeResponseSchema, expected));
+      const large = encoded.filter((kv) => kv.length >= spliceBytes);
+      for (const kv of large) expect(pieces).toContain(kv);
+      if (large.length === 0) expect(pieces.length).toBe(1);
+      same(
+        concatBytes(writeRangeStreamResponse(h, encoded, more, count)),
+        generated(RangeStreamResponseSchema, { rangeResponse: expected }),
+      );
+    },
+  );
+});
+
+interface OpPair {
+  readonly op: TxnResponseOp;
+  readonly expected: object;
+}
+
+function responseOp(depth: number): fc.Arbitrary<OpPair> {
+  const sub = (revision: number) => ({ revision: BigInt(revision) });
+  const range = fc.tuple(anyCounter, pairs, fc.boolean(), anyCounter).map(
+    ([revision, kvs, more, count]): OpPair => ({
+      op: { kind: 'range', revision, kvs: kvs.map(kvBytes), more, count },
+      expected: {
+        case: 'responseRange',
+        value: { header: sub(revision), kvs: kvs.map(kvInit), more, count: BigInt(count) },
+      },
+    }),
+  );
+  const put = fc.tuple(anyCounter, fc.option(keyValue, { nil: undefined })).map(
+    ([revision, kv]): OpPair => ({
+      op: { kind: 'put', revision, prevKv: kv === undefined ? undefined : kvBytes(kv) },
+      expected: {
+        case: 'responsePut',
+        value: { header: sub(revision), ...(kv === undefined ? {} : { prevKv: kvInit(kv) }) },
+      },
+    }),
+  );
+  const deleteRange = fc.tuple(anyCounter, anyCounter, pairs).map(
+    ([revision, deleted, kvs]): OpPair => ({
+      op: { kind: 'deleteRange', revision, deleted, prevKvs: kvs.map(kvBytes) },
+      expected: {
+        case: 'responseDeleteRange',
+        value: { header: sub(revision), deleted: BigInt(deleted), prevKvs: kvs.map(kvInit) },
+      },
+    }),
+  );
+  if (depth === 0) return fc.oneof(range, put, deleteRange);
+  const txn = fc.tuple(anyCounter, fc.boolean(), fc.array(responseOp(depth - 1), { maxLength: 4 })).map(
+    ([revision, succeeded, ops]): OpPair => ({
+      op: { kind: 'txn', revision, succeeded, responses: ops.map(({ op }) => op) },
+      expected: {
+        case: 'responseTxn',
+        value: {
+          header: sub(revision),
+          succeeded,
+          responses: ops.map(({ expected }) => ({ response: expected })),
+        },
+      },
+    }),
+  );
+  return fc.oneof(range, put, deleteRange, txn);
+}
+
+test('txn responses, nested ones included', () => {
+  always(fc.tuple(header, fc.boolean(), fc.array(responseOp(2), { maxLength: 4 })), ([h, succeeded, ops]) => {
+    const expected = {
+      header: init(h),
+      succeeded,
+      responses: ops.map((each) => ({ response: each.expected })),
+    };
+    const bytes = writeTxnResponse(
+      h,
+      succeeded,
+      ops.map(({ op }) => op),
+    );
+    same(bytes, generated(TxnResponseSchema, expected as MessageInitShape<typeof TxnResponseSchema>));
+  });
+});
+
+test('compaction and lease responses', () => {
+  const ttl = fc.oneof(fc.constant(-1), anyCounter);
+  always(fc.tuple(header, anyInt64, ttl, ttl, fc.array(anyBytes)), ([h, id, left, granted, keys]) => {
+    const expected = { header: init(h) };
+    same(writeCompactionResponse(h), generated(CompactionResponseSchema, expected));
+    same(writeLeaseRevokeResponse(h), generated(LeaseRevokeResponseSchema, expected));
+    const lease = { ...expected, ID: id, TTL: BigInt(left) };
+    same(writeLeaseGrantResponse(h, id, left), generated(LeaseGrantResponseSchema, lease));
+    same(writeLeaseKeepAliveResponse(h, id, left), generated(LeaseKeepAliveResponseSchema, lease));
+    same(
+      writeLeaseTimeToLiveResponse(h, id, left, granted, keys),
+      generated(LeaseTimeToLiveResponseSchema, { ...lease, grantedTTL: BigInt(granted), keys }),
+    );
+  });
+  always(fc.tuple(header, fc.array(anyInt64)), ([h, ids]) => {
+    const leases = ids.map((ID) => ({ ID }));
+    same(writeLeaseLeasesResponse(h, ids), generated(LeaseLeasesResponseSchema, { header: init(h), leases }));
+  });
+});
+
+test('watch responses', () => {
+  const flags = fc.record(
+    {
+      created: fc.boolean(),
+      canceled: fc.boolean(),
+      compactRevision: anyCounter,
+      cancelReason: anyText,
+      fragment: fc.boolean(),
+    },
+    { requiredKeys: [] },
+  );
+  const watchId = anyInt64.map((id) => (Number.isSafeInteger(Number(id)) ? Number(id) : id));
+  always(fc.tuple(header, watchId, pairs, fc.option(flags, { nil: undefined })), ([h, id, kvs, given]) => {
+    const expected = {
+      header: init(h),
+      ...given,
+      compactRevision: BigInt(given?.compactRevision ?? 0),
+      watchId: BigInt(id),
+      events: kvs.map((kv) => ({ kv: kvInit(kv) })),
+    };
+    const events = kvs.map((kv) => encodeEvent(0, kvBytes(kv), undefined));
+    same(concatBytes(writeWatchResponse(h, id, events, given)), generated(WatchResponseSchema, expected));
+  });
+});
+
+test('a message stays as it is while later ones are written', () => {
+  const first = encodeKeyValue(new Uint8Array([1]), 2, 3, 4, new Uint8Array([5]), 6n);
+  const copy = first.slice();
+  for (let i = 0; i < 3000; i++) encodeKeyValue(new Uint8Array([9]), i, i, i, new Uint8Array(50), 0n);
+  same(first, copy);
+});
