@@ -3,15 +3,15 @@ import { type Channel, MetricRegistry } from '@quoin/base';
 import { Gateway } from '@quoin/gateway';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
-import { GrpcApi } from './grpc-api.ts';
 import { dialChannel, linkPath } from './grpc-channel.ts';
-import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
+import { httpRoutes, plainRoutes, type Route, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
 import { localChannelPair } from './local-channel.ts';
 import type { Logger } from './logger.ts';
 import type { MemberRole } from './member-role.ts';
 import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
+import { RpcEdge } from './rpc-edge.ts';
 import { startTelemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
 import { releaseVersion } from './version.ts';
@@ -78,16 +78,19 @@ export async function startGateway(
       dial,
     },
   );
-  const api = new GrpcApi(gateway, {
+  const routes = clientRoutes(config, gateway, [...pages, metrics]);
+  const edge = new RpcEdge(gateway, {
     maxRequestBytes: config.maxRequestBytes,
     maxConcurrentStreams: config.maxConcurrentStreams,
+    keepaliveMinTimeMs: config.grpcKeepaliveMinTimeMs,
     keepaliveIntervalMs: config.grpcKeepaliveIntervalMs,
     keepaliveTimeoutMs: config.grpcKeepaliveTimeoutMs,
     telemetry,
+    plain: plainRoutes(routes),
   });
   const listener = new Listener({
-    onHttp2: (socket) => api.accept(socket),
-    onHttp1: httpRoutes(clientRoutes(config, gateway, [...pages, metrics])),
+    onHttp2: (socket) => edge.accept(socket),
+    onHttp1: httpRoutes(routes),
     reusePort: config.socketReusePort,
   });
   const clientPorts = await listener.listen(config.listenClientUrls);
@@ -108,7 +111,7 @@ export async function startGateway(
     stop: async () => {
       listener.close();
       await new Promise<void>((resolve) => gateway.stop(resolve));
-      await new Promise<void>((resolve) => api.stop(stopGraceMs, resolve));
+      await new Promise<void>((resolve) => edge.stop(stopGraceMs, resolve));
       listener.destroy();
       await telemetry?.shutdown();
     },

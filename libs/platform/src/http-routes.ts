@@ -1,6 +1,8 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { utf8 } from '@quoin/base';
+import type { PlainReply, PlainRequest } from '@quoin/rpc';
 
-/** Answers one GET; may do so later. */
+/** Answers one GET; may do so later, and at most once. */
 export type Route = (query: ReadonlyMap<string, readonly string[]>, reply: RouteReply, path: string) => void;
 export type RouteReply = (status: number, contentType: string, body: string) => void;
 
@@ -13,28 +15,39 @@ export interface RouteTable {
 
 const plain = 'text/plain; charset=utf-8';
 
-/** Plain HTTP on a role's ports. GET (and HEAD) alone; a route answers at most once, a client that left is not answered. */
+function answer(table: RouteTable, method: string, target: string, reply: RouteReply): void {
+  const url = URL.parse(target, 'http://localhost');
+  if (url === null) return reply(400, plain, 'Bad Request\n');
+  const route = Object.hasOwn(table.exact, url.pathname) ? table.exact[url.pathname] : table.fallback;
+  if (route === undefined) return reply(404, plain, '404 page not found\n');
+  if (method !== 'GET' && method !== 'HEAD') return reply(405, plain, 'Method Not Allowed\n');
+  route(queryOf(url), reply, url.pathname);
+}
+
+/** The routes over HTTP/1.1. A client that has left is not answered. */
 export function httpRoutes(table: RouteTable): RequestListener {
   return (request: IncomingMessage, response: ServerResponse) => {
     // Bodies are of no use to a GET: take and forget, so that the connection can go on.
     request.resume();
     response.on('error', () => {});
-    const url = URL.parse(request.url ?? '/', 'http://localhost');
-    const path = url?.pathname ?? '';
-    const route = Object.hasOwn(table.exact, path) ? table.exact[path] : table.fallback;
     let answered = false;
-    const reply: RouteReply = (status, contentType, body) => {
+    answer(table, request.method ?? '', request.url ?? '/', (status, contentType, body) => {
       if (answered || response.destroyed) return;
       answered = true;
+      if (status === 405) response.setHeader('Allow', 'GET');
       response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(body) });
       response.end(request.method === 'HEAD' ? '' : body);
-    };
-    if (url === null) reply(400, plain, 'Bad Request\n');
-    else if (route === undefined) reply(404, plain, '404 page not found\n');
-    else if (request.method !== 'GET' && request.method !== 'HEAD') {
-      response.setHeader('Allow', 'GET');
-      reply(405, plain, 'Method Not Allowed\n');
-    } else route(queryOf(url), reply, path);
+    });
+  };
+}
+
+/** The same routes for requests over HTTP/2 that are not gRPC. */
+export function plainRoutes(table: RouteTable): (request: PlainRequest, reply: PlainReply) => void {
+  return (request, reply) => {
+    answer(table, request.method, request.path, (status, contentType, body) => {
+      const headers = [{ name: 'content-type', value: contentType }];
+      reply(status, headers, utf8(request.method === 'HEAD' ? '' : body));
+    });
   };
 }
 

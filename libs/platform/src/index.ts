@@ -25,13 +25,14 @@ export {
   linkPath,
   peerPath,
 } from './grpc-channel.ts';
-export { httpRoutes, type Route, type RouteReply, type RouteTable } from './http-routes.ts';
+export { httpRoutes, plainRoutes, type Route, type RouteReply, type RouteTable } from './http-routes.ts';
 export { Listener, type ListenerOptions } from './listener.ts';
 export { localChannelPair } from './local-channel.ts';
 export { Logger } from './logger.ts';
 export { type MetricsServer, startMetrics } from './metrics-http.ts';
 export { addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
 export { RealRandom } from './random.ts';
+export { RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
 export { type Running, runProcess, runRole } from './run.ts';
 export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
 export { RealTimers, type RealTimersOptions } from './timers.ts';

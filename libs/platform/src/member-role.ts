@@ -1,6 +1,6 @@
 /** The member of this process: ports put together, peer port bound, one call to stop it all. */
 import { type Channel, MetricRegistry } from '@quoin/base';
-import { Member, type MemberPorts, serverVersion } from '@quoin/member';
+import { clusterVersion, Member, type MemberPorts, serverVersion, storageVersion } from '@quoin/member';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { prepare } from './data-dir.ts';
@@ -8,9 +8,10 @@ import { RealDigest } from './digest.ts';
 import { RealDisk } from './disk.ts';
 import { mountDisk, withoutSync } from './disk-options.ts';
 import { dialChannel, InternalServer, peerPath } from './grpc-channel.ts';
-import { httpRoutes, type RouteTable } from './http-routes.ts';
+import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
 import type { Logger } from './logger.ts';
+import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RocksBackends } from './rocks-backend.ts';
 import { startTelemetry, type Telemetry } from './telemetry.ts';
@@ -22,6 +23,8 @@ export interface MemberRole {
   /** Ports bound for the peer URLs, in order. */
   readonly peerPorts: readonly number[];
   readonly telemetry: Telemetry | undefined;
+  /** Resolves once the member has joined its cluster and can serve. */
+  ready(): Promise<void>;
   /** Hands over the lead, makes the state durable, closes. */
   stop(): Promise<void>;
 }
@@ -70,6 +73,7 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
     metrics,
     peerPorts,
     telemetry,
+    ready: () => new Promise((resolve) => opened.onceReady(resolve)),
     stop: async () => {
       // Peers and gateways stay connected while the lead is handed over.
       await new Promise<void>((resolve) => opened.stop(resolve));
@@ -81,10 +85,39 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
   };
 }
 
+const plain = 'text/plain; charset=utf-8';
+const json = 'application/json';
+
+/** What the peer port answers over plain HTTP. */
 function peerRoutes(): RouteTable {
-  const body = JSON.stringify({ etcdserver: serverVersion, etcdcluster: serverVersion });
+  const body = JSON.stringify({
+    etcdserver: serverVersion,
+    etcdcluster: clusterVersion,
+    storage: storageVersion,
+  });
+  return { exact: { '/version': (_query, reply) => reply(200, json, body) }, fallback: undefined };
+}
+
+/** What a member without clients answers on its metrics URLs. Healthy is a voter or learner that knows a leader. */
+export function memberRoutes(role: MemberRole, registries: readonly MetricRegistry[]): RouteTable {
+  const health: Route = (_query, reply) => {
+    const { leader, errors } = role.member.status();
+    const reason = leader === 0n ? 'RAFT NO LEADER' : errors.join('; ');
+    const healthy = reason === '';
+    reply(healthy ? 200 : 503, json, JSON.stringify({ health: String(healthy), reason }));
+  };
+  const ready: Route = (_query, reply) => {
+    const known = role.member.status().leader !== 0n;
+    reply(known ? 200 : 503, plain, known ? 'ok\n' : '[-]leader failed: no leader\n');
+  };
   return {
-    exact: { '/version': (_query, reply) => reply(200, 'application/json', body) },
+    exact: {
+      ...peerRoutes().exact,
+      '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)),
+      '/health': health,
+      '/livez': (_query, reply) => reply(200, plain, 'ok\n'),
+      '/readyz': ready,
+    },
     fallback: undefined,
   };
 }

@@ -133,7 +133,8 @@ class EdgeConnection {
     const { socket, server } = this;
     this.write();
     socket.on('data', (data) => {
-      server.connection.receive(data);
+      // A plain Uint8Array: Buffer's `slice` shares memory where pure code expects a copy.
+      server.connection.receive(new Uint8Array(data.buffer, data.byteOffset, data.length));
       if (socket.writableLength > socketHighWaterBytes) socket.pause();
     });
     socket.on('drain', () => socket.resume());

@@ -41,7 +41,12 @@ export interface ParseInput {
 }
 
 /** Variables with our prefixes that are no flags. */
-const otherVariables = new Set(['ETCD_CONFIG_FILE', 'QUOIN_CONFIG_FILE', 'ETCD_UNSUPPORTED_ARCH']);
+const otherVariables = new Set([
+  'ETCD_CONFIG_FILE',
+  'QUOIN_CONFIG_FILE',
+  'ETCD_UNSUPPORTED_ARCH',
+  'QUOIN_BOOTSTRAP',
+]);
 
 /** @throws ConfigError */
 export function parseFlags(input: ParseInput): ParseOutcome {

@@ -1,0 +1,4 @@
+/** The member role: one replica of the cluster, on the peer port. */
+import { runRole, startMemberNode } from '@quoin/platform';
+
+await runRole('member', startMemberNode);

@@ -1,0 +1,127 @@
+/** The three processes that serve: which roles each holds, in which order they start and stop. */
+import { MetricRegistry } from '@quoin/base';
+import type { NodeConfig } from './config/node-config.ts';
+import { hostPort, type NodeUrl } from './config/urls.ts';
+import { DataDir } from './data-dir.ts';
+import { clientRoutes, type GatewayRole, startGateway } from './gateway-role.ts';
+import type { RouteTable } from './http-routes.ts';
+import type { Logger } from './logger.ts';
+import { type MemberRole, memberRoutes, startMember } from './member-role.ts';
+import { startMetrics } from './metrics-http.ts';
+import { addProcessMetrics } from './process-metrics.ts';
+import type { Running } from './run.ts';
+
+/** etcd's words, which supervisors and test frameworks wait for. */
+export const readyMessage = 'ready to serve client requests';
+
+/** A started node, for apps that print where it listens. */
+export interface Node extends Running {
+  /** URLs with the ports that were really bound. */
+  readonly clientUrls: readonly string[];
+  readonly peerUrls: readonly string[];
+  /** Resolves when requests are served. */
+  readonly ready: Promise<void>;
+}
+
+/** A replica alone: peers and gateways on the peer port. */
+export async function startMemberNode(config: NodeConfig, log: Logger): Promise<Node> {
+  const registry = processRegistry(config);
+  const dir = DataDir.open(config.dataDir);
+  const member = await startMember(config, dir.path, log);
+  const stopMetrics = await serveMetrics(config, memberRoutes(member, [member.metrics, registry]), member);
+  const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
+  log.info('serving peers and gateways', { name: config.name, 'peer-urls': peerUrls, 'data-dir': dir.path });
+  return {
+    clientUrls: [],
+    peerUrls,
+    ready: member.ready().then(() => log.info(readyMessage, { name: config.name, role: 'member' })),
+    stop: async () => {
+      stopMetrics();
+      await member.stop();
+      dir.release();
+    },
+  };
+}
+
+/** A stateless server of the client API. */
+export async function startGatewayNode(config: NodeConfig, log: Logger): Promise<Node> {
+  const registry = processRegistry(config);
+  const gateway = await startGateway(config, log, undefined, [registry]);
+  const routes = clientRoutes(config, gateway.gateway, [gateway.metrics, registry]);
+  const stopMetrics = await serveMetrics(config, routes, gateway);
+  const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
+  log.info('serving clients', { name: config.name, 'client-urls': clientUrls, members: config.members });
+  return {
+    clientUrls,
+    peerUrls: [],
+    ready: gateway.ready().then(() => log.info(readyMessage, { name: config.name, role: 'gateway' })),
+    stop: async () => {
+      stopMetrics();
+      await gateway.stop();
+    },
+  };
+}
+
+/** Every role in one process, as etcd is. The gateway leaves first and needs the member to answer what is under way. */
+export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<Node> {
+  const registry = processRegistry(config);
+  const dir = DataDir.open(config.dataDir);
+  const member = await startMember(config, dir.path, log);
+  let gateway: GatewayRole;
+  let stopMetrics: () => void;
+  try {
+    gateway = await startGateway(config, log, member, [member.metrics, registry]);
+    const routes = clientRoutes(config, gateway.gateway, [gateway.metrics, member.metrics, registry]);
+    stopMetrics = await serveMetrics(config, routes, gateway);
+  } catch (error) {
+    await member.stop();
+    throw error;
+  }
+  const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
+  const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
+  log.info('serving', {
+    name: config.name,
+    'client-urls': clientUrls,
+    'peer-urls': peerUrls,
+    'data-dir': dir.path,
+  });
+  return {
+    clientUrls,
+    peerUrls,
+    ready: Promise.all([member.ready(), gateway.ready()]).then(() =>
+      log.info(readyMessage, { name: config.name }),
+    ),
+    stop: async () => {
+      stopMetrics();
+      await gateway.stop();
+      await member.stop();
+      dir.release();
+    },
+  };
+}
+
+function processRegistry(config: NodeConfig): MetricRegistry {
+  const registry = new MetricRegistry();
+  addProcessMetrics(registry, config.metrics === 'extensive');
+  return registry;
+}
+
+async function serveMetrics(
+  config: NodeConfig,
+  routes: RouteTable,
+  role: MemberRole | GatewayRole,
+): Promise<() => void> {
+  if (config.listenMetricsUrls.length === 0) return () => {};
+  try {
+    const server = await startMetrics(config.listenMetricsUrls, routes);
+    return () => server.stop();
+  } catch (error) {
+    await role.stop();
+    throw error;
+  }
+}
+
+/** As configured, with the port that was really bound in place of 0. */
+function boundUrls(urls: readonly NodeUrl[], ports: readonly number[]): string[] {
+  return urls.map((url, i) => `http://${hostPort(url.host, ports[i] ?? url.port)}`);
+}

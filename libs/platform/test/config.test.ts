@@ -1,0 +1,384 @@
+import { type FlagSpec, flagsOf, flagTable, helpText, type Role, readNodeConfig } from '@quoin/platform';
+import { expect, test } from 'vitest';
+
+const noFile = (path: string): string => {
+  throw new Error(`ENOENT: no such file or directory, open '${path}'`);
+};
+
+function read(args: string[], env: Record<string, string> = {}, role: Role = 'quoin', file?: string) {
+  const outcome = readNodeConfig(role, { args, env, readFile: file === undefined ? noFile : () => file });
+  if (outcome.kind !== 'run') throw new Error(`expected a configuration, got ${outcome.kind}`);
+  return outcome;
+}
+
+const config = (args: string[], env: Record<string, string> = {}, role: Role = 'quoin') =>
+  read(args, env, role).config;
+
+test('the table has every flag of etcd once', () => {
+  const names = flagTable.map((spec) => spec.name);
+  expect(new Set(names).size).toBe(names.length);
+  const etcd = flagTable.filter((spec) => spec.etcd && spec.status !== 'legacy');
+  // 111 of main and the two that only 3.7 has.
+  expect(etcd.filter((spec) => spec.group !== 'Only in 3.7')).toHaveLength(111);
+  expect(etcd.filter((spec) => spec.group === 'Only in 3.7')).toHaveLength(2);
+  for (const spec of flagTable) {
+    expect(spec.note === '', spec.name).toBe(spec.status === 'supported' || spec.status === 'legacy');
+  }
+});
+
+test('defaults are etcd’s', () => {
+  const c = config([]);
+  expect(c).toMatchObject({
+    name: 'default',
+    dataDir: 'default.etcd',
+    heartbeatIntervalMs: 100,
+    electionTimeoutMs: 1000,
+    preVote: true,
+    snapshotCount: 10_000,
+    snapshotCatchupEntries: 5000,
+    maxTxnOps: 128,
+    maxRequestBytes: 1_572_864,
+    maxConcurrentStreams: 4_294_967_295,
+    grpcKeepaliveMinTimeMs: 5000,
+    grpcKeepaliveIntervalMs: 7_200_000,
+    watchProgressNotifyIntervalMs: 600_000,
+    initialClusterToken: 'etcd-cluster',
+    initialCluster: [{ name: 'default', peerUrls: ['http://localhost:2380'] }],
+    advertiseClientUrls: ['http://localhost:2379'],
+    log: { level: 'info', format: 'json', outputs: ['stderr'] },
+    tracing: undefined,
+  });
+  expect(c.listenClientUrls).toEqual([{ text: 'http://localhost:2379', host: 'localhost', port: 2379 }]);
+});
+
+test('flags are read in every form that Go reads', () => {
+  expect(config(['--name', 'a']).name).toBe('a');
+  expect(config(['--name=a=b']).name).toBe('a=b');
+  expect(config(['-name', 'a']).name).toBe('a');
+  expect(config(['-name=a']).name).toBe('a');
+  expect(config(['--pre-vote=false']).preVote).toBe(false);
+  expect(config(['--pre-vote', '--name', 'a']).preVote).toBe(true);
+  expect(config(['--pre-vote=0']).preVote).toBe(false);
+  expect(config(['--max-txn-ops', '0x10']).maxTxnOps).toBe(16);
+  expect(config(['--watch-progress-notify-interval', '1h2m3.5s']).watchProgressNotifyIntervalMs).toBe(
+    3_723_500,
+  );
+  expect(config(['--name', 'a', '--name', 'b']).name).toBe('b');
+});
+
+test('the command line wins over QUOIN_*, which wins over ETCD_*', () => {
+  const env = { ETCD_NAME: 'etcd', QUOIN_NAME: 'quoin', ETCD_MAX_TXN_OPS: '7' };
+  expect(config([], { ETCD_NAME: 'etcd' }).name).toBe('etcd');
+  expect(config([], env)).toMatchObject({ name: 'quoin', maxTxnOps: 7 });
+  const { config: c, notices } = read(['--name', 'line'], env);
+  expect(c.name).toBe('line');
+  expect(notices).toEqual([
+    'ETCD_NAME has no effect: --name is given on the command line',
+    'QUOIN_NAME has no effect: --name is given on the command line',
+  ]);
+  expect(read([], { ETCD_NAEM: 'x' }).notices).toEqual(['unrecognized environment variable ETCD_NAEM']);
+  expect(read([], { ETCD_NAME: '' }).config.name).toBe('default');
+});
+
+test.each([
+  ['unknown flag', ['--naem', 'x'], 'flag provided but not defined: --naem (did you mean --name?)'],
+  [
+    'unknown flag far from all',
+    ['--zzzzzzzzzzzzzz'],
+    'flag provided but not defined: --zzzzzzzzzzzzzz (see --help)',
+  ],
+  ['no flag at all', ['start'], '"start" is not a valid flag'],
+  ['missing value', ['--name'], 'flag needs an argument: --name'],
+  ['bad bool', ['--pre-vote=maybe'], 'invalid value "maybe" for flag --pre-vote: must be true or false'],
+  [
+    'bad number',
+    ['--max-txn-ops=-1'],
+    'invalid value "-1" for flag --max-txn-ops: must be a whole number from 0',
+  ],
+  [
+    'bad duration',
+    ['--grpc-keepalive-timeout=20'],
+    'invalid value "20" for flag --grpc-keepalive-timeout: must be a duration such as 300ms, 5s or 1h30m',
+  ],
+  [
+    'name in listen URL',
+    ['--listen-peer-urls=http://example.com:2380'],
+    'invalid value "http://example.com:2380" for flag --listen-peer-urls: expected IP in URL for binding',
+  ],
+  [
+    'no scheme',
+    ['--listen-peer-urls=127.0.0.1:2380'],
+    'invalid value "127.0.0.1:2380" for flag --listen-peer-urls: URL must have the form http://host:port',
+  ],
+  [
+    'strange scheme',
+    ['--listen-peer-urls=ftp://127.0.0.1:2380'],
+    'invalid value "ftp://127.0.0.1:2380" for flag --listen-peer-urls: URL scheme must be http, https, unix, or unixs: ftp://127.0.0.1:2380',
+  ],
+  [
+    'no port',
+    ['--listen-peer-urls=http://127.0.0.1'],
+    'invalid value "http://127.0.0.1" for flag --listen-peer-urls: URL address does not have the form "host:port"',
+  ],
+  [
+    'a path',
+    ['--listen-peer-urls=http://127.0.0.1:2380/x'],
+    'invalid value "http://127.0.0.1:2380/x" for flag --listen-peer-urls: URL must not contain a path',
+  ],
+  [
+    'port out of range',
+    ['--listen-peer-urls=http://127.0.0.1:70000'],
+    'invalid value "http://127.0.0.1:70000" for flag --listen-peer-urls: port 70000 is above 65535',
+  ],
+  [
+    'empty element',
+    ['--listen-peer-urls=http://127.0.0.1:2380,'],
+    'invalid value "" for flag --listen-peer-urls: URL must have the form http://host:port',
+  ],
+  [
+    'TLS',
+    ['--listen-peer-urls=https://127.0.0.1:2380'],
+    'invalid value "https://127.0.0.1:2380" for flag --listen-peer-urls: TLS is not built yet; use http',
+  ],
+  [
+    'listening without advertising',
+    ['--listen-client-urls=http://127.0.0.1:2379'],
+    '--advertise-client-urls is required when --listen-client-urls is set explicitly',
+  ],
+  ['no heartbeat', ['--heartbeat-interval=0'], '--heartbeat-interval must be greater than 0 (set to 0ms)'],
+  [
+    'short election',
+    ['--election-timeout=400'],
+    '--election-timeout[400ms] should be at least as 5 times as --heartbeat-interval[100ms]',
+  ],
+  [
+    'long election',
+    ['--election-timeout=50001'],
+    '--election-timeout[50001ms] is too long, and should be set less than 50000ms',
+  ],
+  [
+    'cluster without us',
+    ['--initial-cluster=a=http://h:2380'],
+    'couldn\'t find local name "default" in the initial cluster configuration "a=http://h:2380"',
+  ],
+  [
+    'cluster with other URLs for us',
+    ['--initial-cluster=default=http://h:2380'],
+    '--initial-cluster has default=http://h:2380 but --initial-advertise-peer-urls is http://localhost:2380: both must name the same URLs',
+  ],
+  [
+    'malformed cluster',
+    ['--initial-cluster=http://h:2380'],
+    'invalid value "http://h:2380" for flag --initial-cluster: "http://h:2380" is not name=URL',
+  ],
+  [
+    'one URL for two',
+    ['--initial-cluster=default=http://localhost:2380,b=http://localhost:2380'],
+    '--initial-cluster has http://localhost:2380 twice, for default and for b',
+  ],
+  [
+    'strange state',
+    ['--initial-cluster-state=old'],
+    'invalid value "old" for flag --initial-cluster-state: must be one of new, existing',
+  ],
+  ['empty name', ['--name='], '--name must not be empty'],
+  ['not built yet', ['--cert-file=x'], '--cert-file is not supported: TLS is not built yet'],
+  [
+    'unknown gate',
+    ['--feature-gates=LeaseChekpoint=true'],
+    'unrecognized feature gate: LeaseChekpoint (did you mean LeaseCheckpoint?)',
+  ],
+  [
+    'gate not built yet',
+    ['--feature-gates=LeaseCheckpoint=true'],
+    '--feature-gates LeaseCheckpoint=true is not supported: the feature is not built yet',
+  ],
+  [
+    'strange level',
+    ['--log-level=loud'],
+    'invalid value "loud" for flag --log-level: must be one of debug, info, warn, error, panic, fatal',
+  ],
+  [
+    'collector without port',
+    ['--enable-distributed-tracing', '--distributed-tracing-address=collector'],
+    'invalid value "collector" for flag --distributed-tracing-address: must be host:port',
+  ],
+  [
+    'too much sampling',
+    ['--enable-distributed-tracing', '--distributed-tracing-sampling-rate=1000001'],
+    '--distributed-tracing-sampling-rate must be at most 1000000 (set to 1000001)',
+  ],
+  [
+    'flag of another role',
+    ['--members=http://127.0.0.1:2380'],
+    '--members is not a flag of the quoin role, but of: gateway',
+  ],
+  [
+    'missing config file',
+    ['--config-file=/nowhere'],
+    "cannot read config file /nowhere: ENOENT: no such file or directory, open '/nowhere'",
+  ],
+])('%s is refused with one line', (_what, args, message) => {
+  expect(() => read(args)).toThrow(message);
+  try {
+    read(args);
+  } catch (error) {
+    expect((error as Error).message).toBe(message);
+    expect((error as Error).name).toBe('ConfigError');
+  }
+});
+
+/** A value other than the default that fits the kind. */
+function otherValue(spec: FlagSpec): string {
+  if (spec.kind === 'bool') return spec.default === 'true' ? 'false' : 'true';
+  if (spec.kind === 'duration') return '77m';
+  if (spec.kind === 'string' || spec.kind === 'list') return 'other';
+  return '77';
+}
+
+test('nothing is parsed and ignored: every flag has an effect, a notice, or is refused', () => {
+  const base = config([]);
+  for (const spec of flagsOf('quoin')) {
+    const flag = `--${spec.name}=${otherValue(spec)}`;
+    if (spec.status === 'notYet') {
+      expect(() => read([flag]), spec.name).toThrow(`--${spec.name} is not supported: ${spec.note}`);
+      expect(() => read([`--${spec.name}=${spec.default}`]), spec.name).not.toThrow();
+    } else if (spec.status === 'noEffect') {
+      expect(read([flag]).notices, spec.name).toEqual([`--${spec.name} has no effect: ${spec.note}`]);
+    } else if (spec.status === 'supported' && ['uint', 'int', 'duration', 'bool'].includes(spec.kind)) {
+      // Tracing's own flags need tracing on; the heartbeat bounds the election timeout.
+      const more = spec.name.includes('tracing')
+        ? ['--enable-distributed-tracing']
+        : ['--election-timeout=5000'];
+      const without = config(more);
+      const wanted = spec.name === 'election-timeout' ? '--election-timeout=2000' : flag;
+      expect(config([...more, wanted]), spec.name).not.toEqual(
+        spec.name === 'enable-distributed-tracing' ? base : without,
+      );
+    }
+  }
+});
+
+test('a config file is all there is', () => {
+  const yaml = [
+    'name: filed',
+    'data-dir: /d',
+    'election-timeout: 2000',
+    'watch-progress-notify-interval: 60000000000',
+    'listen-client-urls: http://127.0.0.1:1,http://127.0.0.1:2',
+    'advertise-client-urls: http://127.0.0.1:1',
+    'log-outputs: [stdout, /tmp/x.log]',
+    'max-wals: 5',
+    'cors:',
+    'client-transport-security:',
+    '  auto-tls: false',
+  ].join('\n');
+  const { config: c, notices } = read(
+    ['--config-file', 'f.yml', '--name', 'line'],
+    { ETCD_DATA_DIR: '/e' },
+    'quoin',
+    yaml,
+  );
+  expect(c).toMatchObject({
+    name: 'filed',
+    dataDir: '/d',
+    electionTimeoutMs: 2000,
+    watchProgressNotifyIntervalMs: 60_000,
+    log: { outputs: ['stdout', '/tmp/x.log'] },
+  });
+  expect(c.listenClientUrls.map((url) => url.port)).toEqual([1, 2]);
+  expect(notices).toEqual([
+    '--name has no effect: --config-file is given and replaces all other flags',
+    'max-wals has no effect: a WAL segment is removed as soon as nothing needs it',
+  ]);
+  const json = JSON.stringify({ name: 'json', 'grpc-keepalive-timeout': 3e9 });
+  expect(read([], { ETCD_CONFIG_FILE: 'f' }, 'quoin', json).config).toMatchObject({
+    name: 'json',
+    grpcKeepaliveTimeoutMs: 3000,
+  });
+});
+
+test.each([
+  ['naem: x', 'config file f: unknown key "naem" (did you mean name?)'],
+  [
+    'peer-transport-security: {cert-flie: x}',
+    'config file f: unknown key "peer-transport-security.cert-flie" (did you mean cert-file?)',
+  ],
+  [
+    'peer-transport-security: {cert-file: x}',
+    'peer-transport-security.cert-file is not supported: TLS is not built yet',
+  ],
+  ['peer-transport-security: yes', 'config file f: peer-transport-security must be a mapping'],
+  ['name: {a: b}', 'invalid value for "name" in config file f: must be text'],
+  ['- name', 'config file f: must be a mapping of flag names to values'],
+  [
+    'max-txn-ops: many',
+    'invalid value "many" for "max-txn-ops" in config file f: must be a whole number from 0',
+  ],
+])('the config file %s is refused with one line', (text, message) => {
+  expect(() => read(['--config-file=f'], {}, 'quoin', text)).toThrow(message);
+});
+
+test('YAML that cannot be read names the place', () => {
+  expect(() => read(['--config-file=f'], {}, 'quoin', 'name: "x')).toThrow(/^config file f: .* at line 1/);
+});
+
+test('roles have the flags that they need', () => {
+  const gateway = config(
+    ['--members=http://10.0.0.1:2380,http://10.0.0.2:2380', '--listen-client-urls=http://0.0.0.0:2379'],
+    {},
+    'gateway',
+  );
+  expect(gateway.members).toEqual(['http://10.0.0.1:2380', 'http://10.0.0.2:2380']);
+  expect(gateway.listenPeerUrls).toEqual([]);
+  expect(() => config(['--data-dir=x'], {}, 'gateway')).toThrow(
+    '--data-dir is not a flag of the gateway role, but of: quoin, member',
+  );
+  expect(() => config(['--listen-client-urls=http://127.0.0.1:1'], {}, 'member')).toThrow(
+    '--listen-client-urls is not a flag of the member role',
+  );
+  expect(read([], { ETCD_DATA_DIR: 'x' }, 'gateway').notices).toEqual([
+    'ETCD_DATA_DIR has no effect: the gateway role has no --data-dir',
+  ]);
+  const member = config([], {}, 'member');
+  expect(member.listenClientUrls).toEqual([]);
+  // A member that serves no clients tells nobody to come.
+  expect(member.advertiseClientUrls).toEqual([]);
+});
+
+test('tracing takes OpenTelemetry’s own variables where flags are silent', () => {
+  const on = ['--enable-distributed-tracing'];
+  expect(config(on).tracing).toEqual({
+    address: 'localhost:4317',
+    serviceName: '',
+    instanceId: 'default',
+    samplingRatio: 0,
+  });
+  const env = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4317/',
+    OTEL_SERVICE_NAME: 's',
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: '0.25',
+  };
+  expect(config(on, env).tracing).toEqual({
+    address: 'c:4317',
+    serviceName: 's',
+    instanceId: 'default',
+    samplingRatio: 0.25,
+  });
+  expect(
+    config([...on, '--distributed-tracing-sampling-rate=1000', '--distributed-tracing-address=d:1'], env)
+      .tracing,
+  ).toMatchObject({ address: 'd:1', samplingRatio: 0.001 });
+  expect(config([], env).tracing).toBeUndefined();
+});
+
+test('help and version are asked for', () => {
+  const ask = (...args: string[]) => readNodeConfig('quoin', { args, env: {}, readFile: noFile }).kind;
+  expect(ask('--help')).toBe('help');
+  expect(ask('-h')).toBe('help');
+  expect(ask('--version')).toBe('version');
+  const text = helpText('quoin', flagsOf('quoin'));
+  for (const spec of flagsOf('quoin')) if (spec.status !== 'legacy') expect(text).toContain(`--${spec.name}`);
+  expect(text).toContain('[not supported: TLS is not built yet]');
+});
