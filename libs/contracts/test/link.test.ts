@@ -125,6 +125,25 @@ test('bodies of every size on both sides of a length byte come back, in large ba
   }
 });
 
+test('the bound on depth is not one on the number of siblings', () => {
+  const request = {
+    id: 1,
+    method: 2,
+    body: new Uint8Array(1),
+    timeoutMs: 0,
+    trace: new Uint8Array(0),
+    token: '',
+  };
+  const up = {
+    hello: undefined,
+    requests: Array(2000).fill(request),
+    subscribes: [],
+    cancels: [],
+    credits: [],
+  };
+  expect(decodeLinkUp(encodeLinkUp(up)).requests.length).toBe(2000);
+});
+
 test('methods are those of the protocol', () => {
   const fold = (table: object): [string, unknown][] =>
     Object.entries(table)

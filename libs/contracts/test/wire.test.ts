@@ -50,6 +50,27 @@ test('varints are those of protobuf, at their sizes', () => {
   );
 });
 
+test('sizes are right on both sides of every bound', () => {
+  for (let bits = 7; bits <= 49; bits += 7) {
+    for (const value of [2 ** bits - 1, 2 ** bits]) {
+      expect([value, uintSize(value)]).toEqual([value, written((out, at) => putUint(out, at, value)).length]);
+      expect([value, idSize(BigInt(value))]).toEqual([value, uintSize(value)]);
+    }
+  }
+  for (const bits of [56n, 63n])
+    expect([idSize(2n ** bits - 1n), idSize(2n ** bits)]).toEqual([Number(bits) / 7, Number(bits) / 7 + 1]);
+});
+
+test('a nested message is moved although the buffer is full to the last byte', () => {
+  const body = new Uint8Array(200).fill(3);
+  const writer = new WireWriter(16);
+  writer.begin(202);
+  const mark = writer.open(10, 1);
+  writer.raw(body);
+  writer.close(mark, 1);
+  expect(writer.finish()).toEqual(new BinaryWriter().uint32(10).bytes(body).finish());
+});
+
 test('a counter beyond 2^53 is refused, clamped or exact, as the reader asks', () => {
   const big = new BinaryWriter().int64(2n ** 60n + 1n).finish();
   const negative = new BinaryWriter().int64(-(2n ** 60n) - 1n).finish();
