@@ -10,9 +10,11 @@ export interface Backend {
    * The views are valid only during the call, and the backend may not be used inside it.
    */
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void;
-  /** The same without values: `visit` gets an empty one. For counting without touching large values. */
-  scanKeys(low: Uint8Array, high: Uint8Array, visit: EntryVisitor): void;
-  /** Applies the whole batch or nothing; in memory until `flush`. @throws Error when the engine cannot take it. */
+  /**
+   * Applies the whole batch or nothing; in memory until `flush`. Copies: the arrays may be used again afterwards.
+   *
+   * @throws Error when the engine cannot take it.
+   */
   write(batch: Batch): void;
   /** Everything written before the call becomes durable. A process crash may lose writes after it, only as a suffix. */
   flush(cb: (error: Error | null) => void): void;
@@ -38,7 +40,7 @@ export interface BackendCursor {
   close(): void;
 }
 
-/** Puts and deletes in order; a later one of the same key wins. The byte arrays are not copied before `write`. */
+/** Puts and deletes in order; a later one of the same key wins. */
 export interface Batch {
   /** Key i belongs to value i; a value of null deletes. */
   readonly keys: Uint8Array[];

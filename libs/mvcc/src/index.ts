@@ -1,7 +1,15 @@
 /** Revisions, ranges, transactions, compaction and the watch hub over a Backend. See DESIGN.md. */
 export type { Backend, BackendCursor, Batch, EntryVisitor } from './backend.ts';
 export type { RangeReader } from './range-reader.ts';
-export type { KeyMeta, RangeOptions, RangeResult, RevisionError } from './read-types.ts';
+export type {
+  EventRevision,
+  HistoryOptions,
+  HistoryResult,
+  KeyMeta,
+  RangeOptions,
+  RangeResult,
+  RevisionError,
+} from './read-types.ts';
 export {
   type SnapshotCursor,
   type SnapshotWriter,
@@ -10,14 +18,8 @@ export {
   snapshotWriter,
   storeVersion,
 } from './snapshot.ts';
-export {
-  type EventRevision,
-  type HistoryOptions,
-  type HistoryResult,
-  registerStoreMetrics,
-  Store,
-  type StoreOptions,
-  type StoreStats,
-  type WriteTxn,
-} from './store.ts';
+export type { StoreStats } from './state.ts';
+export { eventRingBytesDefault, metaCacheBytesDefault, Store, type StoreOptions } from './store.ts';
+export { registerStoreMetrics } from './store-metrics.ts';
 export type { EventFeed, FeedOptions, FeedSink, WatchHub } from './watch-hub.ts';
+export type { WriteTxn } from './write-txn.ts';

@@ -39,3 +39,29 @@ export interface KeyMeta {
   /** 0n: none. Signed, as in mvccpb. */
   lease: bigint;
 }
+
+export interface HistoryOptions {
+  readonly key: Uint8Array;
+  readonly rangeEnd: Uint8Array;
+  /** First and last revision wanted. */
+  readonly from: number;
+  readonly to: number;
+  readonly prevKv: boolean;
+  /** Stops after the revision that reaches it; ≤ 0: 1 MiB. What is read without matching is bounded too. */
+  readonly maxBytes: number;
+}
+
+export interface HistoryResult {
+  readonly revisions: EventRevision[];
+  /** Where to go on: `to` + 1 when all was read. */
+  readonly nextRevision: number;
+  /** Not 0: `from` is below it and nothing was read. */
+  readonly compactRevision: number;
+}
+
+/** All events of one revision. The shape of a FeedRevision. */
+export interface EventRevision {
+  readonly revision: number;
+  /** Encoded mvccpb.Event, in order of sub revision. Not to be changed: shared by all feeds. */
+  readonly events: Uint8Array[];
+}

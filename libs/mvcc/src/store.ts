@@ -1,204 +1,280 @@
-import type { MetricRegistry } from '@quoin/base';
+import { assert } from '@quoin/base';
 import type { Backend } from './backend.ts';
-import type { RangeReader } from './range-reader.ts';
-import type { KeyMeta, RangeOptions, RangeResult, RevisionError } from './read-types.ts';
-import type { SnapshotCursor, StateHasher } from './snapshot.ts';
-import type { WatchHub } from './watch-hub.ts';
+import { Compaction, setCompactRevision } from './compaction.ts';
+import { historyBytesDefault, readHistory } from './history.ts';
+import {
+  keyBounds,
+  keySuccessor,
+  leaseKey,
+  prefix,
+  prefixEnd,
+  prefixedKey,
+  recordKey,
+  revisionKey,
+  stateKey,
+} from './layout.ts';
+import { openRange, type RangeReader, readRange } from './range-reader.ts';
+import type {
+  HistoryOptions,
+  HistoryResult,
+  KeyMeta,
+  RangeOptions,
+  RangeResult,
+  RevisionError,
+} from './read-types.ts';
+import { SnapshotCursor, StateHasher } from './snapshot.ts';
+import { StoreState, type StoreStats } from './state.ts';
+import { WatchHub } from './watch-hub.ts';
+import { hashBytes } from './write-buffer.ts';
+import { WriteTxn } from './write-txn.ts';
 
 export interface StoreOptions {
-  /** Bound of the memory for what a put must know of the previous version. Default 256 MiB. */
+  /** Bound of the memory for what a put must know of the previous version. */
   readonly metaCacheBytes?: number;
-  /** Bound of the ring of recent events. Default 32 MiB. */
+  /** Bound of the ring of recent events. */
   readonly eventRingBytes?: number;
 }
 
-/** The changes of one request. One at a time; checks run before the first change, so there is no abort. */
-export interface WriteTxn {
-  /** The main revision that this transaction makes if it changes anything. */
-  readonly revision: number;
-  /** The previous KeyValue bytes when `wantPrev` and the key existed. `lease` 0n: none. Key and value are copied. */
-  put(key: Uint8Array, value: Uint8Array, lease: bigint, wantPrev?: boolean): Uint8Array | undefined;
-  /** Own changes included. prevKvs is empty unless `wantPrev`. */
-  deleteRange(
-    key: Uint8Array,
-    rangeEnd: Uint8Array,
-    wantPrev?: boolean,
-  ): { deleted: number; prevKvs: Uint8Array[] };
-  /** The latest KeyValue bytes, own changes included. */
-  get(key: Uint8Array): Uint8Array | undefined;
-  /** The same without the value, mostly without a read. */
-  meta(key: Uint8Array): KeyMeta | undefined;
-  /** Own changes included when the revision asked is ≤ 0. */
-  range(options: RangeOptions): RangeResult | RevisionError;
-  end(): { revision: number; changed: boolean };
-}
+export const metaCacheBytesDefault = 256 * 1024 * 1024;
+export const eventRingBytesDefault = 32 * 1024 * 1024;
 
-/** Plain counters since open; metrics read them. */
-export interface StoreStats {
-  puts: number;
-  deletes: number;
-  ranges: number;
-  txns: number;
-  events: number;
-  putBytes: number;
-  commits: number;
-  metaHits: number;
-  metaMisses: number;
-}
-
-const notBuilt = (): never => {
-  throw new Error('not built yet');
-};
-
-/** The multi-version store over one backend: see DESIGN.md for the layout. */
+/** The multi-version store over one backend: see DESIGN.md. Everything runs to completion in the caller's turn. */
 export class Store {
   /** Events of commits, to feeds. */
   readonly hub: WatchHub;
-  readonly stats: StoreStats;
-  private constructor() {
-    this.hub = notBuilt();
-    this.stats = notBuilt();
+  private readonly state: StoreState;
+  private readonly txn: WriteTxn;
+  private readonly compaction: Compaction;
+
+  private constructor(backend: Backend, options: StoreOptions) {
+    const state = new StoreState(backend, options.metaCacheBytes ?? metaCacheBytesDefault);
+    const source = {
+      get compactRevision(): number {
+        return state.compactRevision;
+      },
+      readEvents: (from: number, to: number, prevKv: boolean, maxBytes: number): HistoryResult =>
+        readHistory(state, this.hub, { bounds: undefined, from, to, prevKv, maxBytes }),
+    };
+    this.state = state;
+    this.hub = new WatchHub(source, state.revision, options.eventRingBytes ?? eventRingBytesDefault);
+    this.txn = new WriteTxn(state, this.hub);
+    this.compaction = new Compaction(state);
   }
 
-  /** @throws Error when the backend holds something else, or a newer format. */
-  static open(_backend: Backend, _options: StoreOptions = {}): Store {
-    return notBuilt();
+  /** @throws Error when the backend holds something else, half a snapshot, or a newer format. */
+  static open(backend: Backend, options: StoreOptions = {}): Store {
+    return new Store(backend, options);
   }
 
-  /** Current main revision, uncommitted requests included. 1 when nothing was ever written. */
+  /** Current main revision, ended but uncommitted requests included. 1 when nothing was ever written. */
   get revision(): number {
-    return notBuilt();
+    return this.state.revision;
   }
+
   /** −1: never compacted. */
   get compactRevision(): number {
-    return notBuilt();
-  }
-  /** As of the last commit. */
-  get appliedIndex(): number {
-    return notBuilt();
-  }
-  get appliedTerm(): number {
-    return notBuilt();
-  }
-  /** Live keys. */
-  get keysTotal(): number {
-    return notBuilt();
+    return this.state.compactRevision;
   }
 
-  /** Begins the changes of one request. */
+  /** As of the last commit: what a restart begins from. */
+  get appliedIndex(): number {
+    return this.state.appliedIndex;
+  }
+
+  get appliedTerm(): number {
+    return this.state.appliedTerm;
+  }
+
+  /** Live keys. */
+  get keysTotal(): number {
+    return this.state.keysTotal;
+  }
+
+  get stats(): Readonly<StoreStats> {
+    return this.state.stats;
+  }
+
+  /** Keys and bytes of the metadata cache. */
+  get metaCache(): { keys: number; bytes: number; complete: boolean } {
+    const { size, bytes, complete } = this.state.cache;
+    return { keys: size, bytes, complete };
+  }
+
+  /** Begins the changes of one request. The same object is used again for the next one. */
   begin(): WriteTxn {
-    return notBuilt();
+    return this.txn.start();
   }
+
   /** Writes all changes since the last commit and the applied index in one atomic batch, then feeds the events. */
-  commit(_appliedIndex: number, _appliedTerm: number): void {
-    notBuilt();
+  commit(appliedIndex: number, appliedTerm: number): void {
+    const { state } = this;
+    assert(!state.changing, 'commit inside a write transaction');
+    state.log.seal();
+    state.appliedIndex = appliedIndex;
+    state.appliedTerm = appliedTerm;
+    state.buffer.put(stateKey, state.encode());
+    state.buffer.commit();
+    state.stats.commits++;
+    this.hub.publish();
   }
-  /** Everything committed becomes durable; the callback gets the applied index below which the log may be released. */
-  flush(_cb: (error: Error | null, appliedIndex: number) => void): void {
-    notBuilt();
+
+  /** Makes everything committed durable; then the log below the applied index of the callback may be released. */
+  flush(cb: (error: Error | null, appliedIndex: number) => void): void {
+    const { appliedIndex } = this.state;
+    this.state.backend.flush((error) => cb(error, appliedIndex));
   }
 
   /** The latest KeyValue bytes. */
-  get(_key: Uint8Array): Uint8Array | undefined {
-    return notBuilt();
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.state.latest(key);
   }
-  meta(_key: Uint8Array): KeyMeta | undefined {
-    return notBuilt();
+
+  /** The same without the value, mostly without a read. */
+  meta(key: Uint8Array): KeyMeta | undefined {
+    return this.state.meta(key);
   }
+
   /** All in one turn; for ranges that may be long take `rangeReader`. */
-  range(_options: RangeOptions): RangeResult | RevisionError {
-    return notBuilt();
+  range(options: RangeOptions): RangeResult | RevisionError {
+    return readRange(this.state, options);
   }
-  /** The same in slices, at the revision that is current now (or the one asked for). */
-  rangeReader(_options: RangeOptions): RangeReader | RevisionError {
-    return notBuilt();
+
+  /** The same in slices, all at the revision that is current now (or the one asked for). */
+  rangeReader(options: RangeOptions): RangeReader | RevisionError {
+    return openRange(this.state, options);
   }
-  /** Events of past revisions within a key range. */
-  history(_options: HistoryOptions): HistoryResult {
-    return notBuilt();
+
+  /** Committed events of past revisions within a key range. */
+  history(options: HistoryOptions): HistoryResult {
+    const { from, to, prevKv } = options;
+    const maxBytes = options.maxBytes > 0 ? options.maxBytes : historyBytesDefault;
+    const bounds = keyBounds(options.key, options.rangeEnd);
+    return readHistory(this.state, this.hub, { bounds, from, to, prevKv, maxBytes });
   }
 
   /** Keys attached to a lease, sorted. */
-  leaseKeys(_lease: bigint): Uint8Array[] {
-    return notBuilt();
-  }
-  /** Records of others (leases, members, alarms, auth, cluster), written with the next commit. `table` 0–255; null removes. */
-  putRecord(_table: number, _key: Uint8Array, _value: Uint8Array | null): void {
-    notBuilt();
-  }
-  getRecord(_table: number, _key: Uint8Array): Uint8Array | undefined {
-    return notBuilt();
-  }
-  /** In key order; copies that the visitor owns. */
-  scanRecords(_table: number, _visit: (key: Uint8Array, value: Uint8Array) => void): void {
-    notBuilt();
+  leaseKeys(lease: bigint): Uint8Array[] {
+    const keys: Uint8Array[] = [];
+    const low = leaseKey(lease, new Uint8Array(0));
+    this.state.buffer.scan(low, successor(low), false, (entryKey) => {
+      keys.push(entryKey.slice(9));
+      return true;
+    });
+    return keys;
   }
 
-  /** Sets the compact revision at once (persisted with the next commit); removal is `compactionStep`. */
-  compact(_revision: number): RevisionError | undefined {
-    return notBuilt();
+  /**
+   * A record of another part of the member (leases, members, alarms, auth, cluster): seen at once, written with the
+   * next commit. `table` is 0–255; null removes. Neither array may change afterwards.
+   */
+  putRecord(table: number, key: Uint8Array, value: Uint8Array | null): void {
+    assert(table >= 0 && table <= 255, 'a record table is one byte');
+    this.state.buffer.put(recordKey(table, key), value);
   }
-  /** Removes up to `maxEntries` old events. idle: nothing to do; done: this call finished a compaction. */
-  compactionStep(_maxEntries: number): 'more' | 'done' | 'idle' {
-    return notBuilt();
+
+  getRecord(table: number, key: Uint8Array): Uint8Array | undefined {
+    return this.state.buffer.get(recordKey(table, key));
   }
-  /** Every removal up to the compact revision has happened. */
+
+  /** In key order; copies that the visitor owns. The visitor may use the store. */
+  scanRecords(table: number, visit: (key: Uint8Array, value: Uint8Array) => void): void {
+    const found: [Uint8Array, Uint8Array][] = [];
+    const low = Uint8Array.of(prefix.records, table);
+    this.state.buffer.scan(low, successor(low), false, (key, value) => {
+      found.push([key.slice(2), value.slice()]);
+      return true;
+    });
+    for (const [key, value] of found) visit(key, value);
+  }
+
+  /** Sets the compact revision at once, persisted with the next commit; what it takes away goes by `compactionStep`. */
+  compact(revision: number): RevisionError | undefined {
+    return setCompactRevision(this.state, revision);
+  }
+
+  /**
+   * Removes up to about `maxEvents` old events, 5–10 µs each. idle: nothing to do; done: this call came to the end of
+   * a compaction. Waits ('more') while a range reader or hasher is open or a turn is not committed.
+   */
+  compactionStep(maxEvents: number): 'more' | 'done' | 'idle' {
+    return this.compaction.step(maxEvents);
+  }
+
+  /** Everything up to the compact revision has been removed. */
   get compactionFinished(): boolean {
-    return notBuilt();
+    return this.compaction.finished;
   }
+
   /** Fills the cache of key metadata after a restart, a slice at a time; false when there is nothing left to do. */
-  warm(_maxEntries: number): boolean {
-    return notBuilt();
+  warm(maxKeys: number): boolean {
+    const { state } = this;
+    const { warmFrom: from, cache, buffer } = state;
+    if (from === undefined) return false;
+    // An uncommitted delete is still in the backend: the next turn will do.
+    if (buffer.size > 0) return true;
+    let last: Uint8Array | undefined;
+    let left = maxKeys;
+    const unread: Uint8Array[] = [];
+    state.backend.scan(
+      prefixedKey(prefix.latest, from),
+      prefixEnd(prefix.latest),
+      false,
+      (entryKey, cell) => {
+        if (--left < 0 || cache.overflowed) return false;
+        last = entryKey.slice(1);
+        if (!state.remember(last, cell)) unread.push(last);
+        return true;
+      },
+    );
+    for (const key of unread) state.lookup(key, hashBytes(key));
+    if (left < 0 && !cache.overflowed && last !== undefined) {
+      state.warmFrom = keySuccessor(last);
+      return true;
+    }
+    state.warmFrom = undefined;
+    cache.complete = !cache.overflowed;
+    return false;
   }
 
   /** The whole committed state as of now, in slices. Only right after `commit`. */
   snapshotCursor(): SnapshotCursor {
-    return notBuilt();
+    return new SnapshotCursor(this.state);
   }
-  /** Hash over the logical state as of now, equal on all members at the same applied index, in slices. */
+
+  /** A hash of the logical state as of now, equal on all members at the same applied index. Only right after `commit`. */
   stateHasher(): StateHasher {
-    return notBuilt();
+    return new StateHasher(this.state);
   }
-  /** Gives space back; etcd's Defragment. */
-  defragment(_cb: (error: Error | null) => void): void {
-    notBuilt();
+
+  /** Gives back the space of events that a finished compaction has removed. */
+  reclaim(cb: (error: Error | null) => void): void {
+    const { compactRevision, backend } = this.state;
+    backend.compact(Uint8Array.of(prefix.events), revisionKey(prefix.events, compactRevision + 1, 0), cb);
   }
+
+  /** Gives back the space of all that was removed: etcd's Defragment. Reads and writes go on meanwhile. */
+  defragment(cb: (error: Error | null) => void): void {
+    this.state.backend.compact(Uint8Array.of(0), Uint8Array.of(0xff, 0xff), cb);
+  }
+
+  /** Bytes on disk, and an estimate of those that live entries need. */
   sizes(): { totalBytes: number; inUseBytes: number } {
-    return notBuilt();
+    return this.state.backend.sizes();
   }
-  /** Closes the backend. Nothing is flushed. */
+
+  /** Closes the backend. */
   close(): void {
-    notBuilt();
+    this.state.backend.close();
   }
 }
 
-/** etcd's names for what the store counts. `current` because a snapshot replaces the store. */
-export function registerStoreMetrics(_registry: MetricRegistry, _current: () => Store | undefined): void {
-  notBuilt();
-}
-
-export interface HistoryOptions {
-  readonly key: Uint8Array;
-  readonly rangeEnd: Uint8Array;
-  /** First and last revision wanted. */
-  readonly from: number;
-  readonly to: number;
-  readonly prevKv: boolean;
-  /** Stops after the revision that reaches it; ≤ 0: 1 MiB. What is read without matching is bounded too. */
-  readonly maxBytes: number;
-}
-
-export interface HistoryResult {
-  readonly revisions: EventRevision[];
-  /** Where to go on: `to` + 1 when all was read. */
-  readonly nextRevision: number;
-  /** Not 0: `from` is below it and nothing was read. */
-  readonly compactRevision: number;
-}
-
-/** All events of one revision. The shape of a FeedRevision. */
-export interface EventRevision {
-  readonly revision: number;
-  /** Encoded mvccpb.Event, in order of sub revision. Not to be changed: shared by all feeds. */
-  readonly events: Uint8Array[];
+/** The bound above all keys that begin with `start`. */
+function successor(start: Uint8Array): Uint8Array {
+  const out = start.slice();
+  for (let i = out.length - 1; i >= 0; i--) {
+    if (out[i] === 0xff) continue;
+    out[i]!++;
+    return out.subarray(0, i + 1);
+  }
+  return new Uint8Array(0);
 }

@@ -32,6 +32,7 @@ export { Logger } from './logger.ts';
 export { type MetricsServer, startMetrics } from './metrics-http.ts';
 export { addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
 export { RealRandom } from './random.ts';
+export { RocksBackend, RocksBackends, type RocksOptions } from './rocks-backend.ts';
 export { RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
 export { type Running, runProcess, runRole } from './run.ts';
 export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';

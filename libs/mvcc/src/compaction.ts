@@ -1,0 +1,147 @@
+import { concatBytes, readCounterBE } from '@quoin/base';
+import type { Batch } from './backend.ts';
+import { RecordReader, recordUserKey } from './event-log.ts';
+import { KeyValueReader } from './key-value.ts';
+import {
+  cellKeyValue,
+  cellSub,
+  encodeCounter,
+  finishedKey,
+  historyKey,
+  isLargeCell,
+  prefix,
+  revisionKey,
+} from './layout.ts';
+import type { StoreState } from './state.ts';
+
+/** Sets the compact revision; what it takes away is gone for readers at once. */
+export function setCompactRevision(state: StoreState, revision: number): 'compacted' | 'future' | undefined {
+  if (revision <= state.compactRevision) return 'compacted';
+  if (revision > state.revision) return 'future';
+  state.compactRevision = revision;
+  return undefined;
+}
+
+/**
+ * Removes what no reader at or after the compact revision C can see, entry by entry of R, oldest first. A step is one
+ * atomic batch of its own, so it may be cut off anywhere: what is left of R says where to go on.
+ *
+ *   for each event of an R entry that lies below C as a whole:
+ *     the version it replaced (prevMod)    died at or before C        → its H entry and V entry go
+ *     the version it put, if superseded    by a revision ≤ C          → its H entry and V entry go
+ *                                          by a revision > C          → the cell moves from R into H
+ *     the version it put, if it is latest                             → nothing: L has it
+ *   then the R entry goes
+ *
+ * The work is proportional to the history removed, never to the number of keys. Events of C itself stay: a watch may
+ * begin there, and etcd keeps a tombstone at exactly C.
+ */
+export class Compaction {
+  private readonly state: StoreState;
+  private readonly records = new RecordReader();
+  private readonly reader = new KeyValueReader();
+  private batch: MutableBatch = newBatch();
+
+  constructor(state: StoreState) {
+    this.state = state;
+  }
+
+  get finished(): boolean {
+    return this.state.finishedRevision >= this.state.compactRevision;
+  }
+
+  /** idle: nothing to do; done: this call came to the end. Waits while a reader is open or a turn is not committed. */
+  step(maxEvents: number): 'more' | 'done' | 'idle' {
+    const { state } = this;
+    if (this.finished) return 'idle';
+    if (state.pins > 0 || state.buffer.size > 0) return 'more';
+    const target = state.compactRevision;
+    const { entries, atEnd } = this.read(target, maxEvents);
+    for (const { key, block } of entries) {
+      this.records.start(block);
+      while (this.records.next()) this.removeAround(target);
+      this.put(key, null);
+    }
+    if (atEnd) this.put(finishedKey, encodeCounter(target));
+    const batch = this.batch;
+    this.batch = newBatch();
+    state.backend.write(batch);
+    if (!atEnd) return 'more';
+    state.finishedRevision = target;
+    return 'done';
+  }
+
+  /** The oldest entries that lie below the target as a whole, up to about `maxEvents` events. */
+  private read(
+    target: number,
+    maxEvents: number,
+  ): { entries: { key: Uint8Array; block: Uint8Array }[]; atEnd: boolean } {
+    const { records } = this;
+    const entries: { key: Uint8Array; block: Uint8Array }[] = [];
+    let events = 0;
+    let atEnd = true;
+    const low = Uint8Array.of(prefix.events);
+    this.state.backend.scan(low, revisionKey(prefix.events, target, 0), false, (key, block) => {
+      if (events >= maxEvents) {
+        atEnd = false;
+        return false;
+      }
+      records.start(block);
+      let last = 0;
+      while (records.next()) {
+        last = records.revision;
+        events++;
+      }
+      if (last >= target) return false;
+      entries.push({ key: key.slice(), block: block.slice() });
+      return true;
+    });
+    return { entries, atEnd };
+  }
+
+  private removeAround(target: number): void {
+    const { records, state } = this;
+    const key = recordUserKey(records);
+    if (records.prevMod !== 0) this.removeReplaced(key, records.prevMod);
+    if (records.isDelete()) return;
+    if (records.shadowed) {
+      if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
+      return;
+    }
+    const entryKey = historyKey(key, records.revision);
+    const value = state.backend.get(entryKey);
+    if (value === undefined || value.length > 8) return;
+    if (readCounterBE(value, 0) > target) {
+      this.put(entryKey, concatBytes([value, records.cell()]));
+    } else {
+      this.put(entryKey, null);
+      if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
+    }
+  }
+
+  /** Only versions whose events went in an earlier compaction still have an entry, with the cell in it. */
+  private removeReplaced(key: Uint8Array, mod: number): void {
+    const entryKey = historyKey(key, mod);
+    const value = this.state.backend.get(entryKey);
+    if (value === undefined) return;
+    this.put(entryKey, null);
+    if (value.length === 8) return;
+    const cell = value.subarray(8);
+    if (!isLargeCell(cell)) return;
+    this.reader.readHead(cellKeyValue(cell));
+    this.put(revisionKey(prefix.values, this.reader.modRevision, cellSub(cell)), null);
+  }
+
+  private put(key: Uint8Array, value: Uint8Array | null): void {
+    const { batch } = this;
+    batch.keys.push(key);
+    batch.values.push(value);
+    batch.bytes += key.length + (value === null ? 0 : value.length);
+  }
+}
+
+type MutableBatch = Batch & { bytes: number };
+
+function newBatch(): MutableBatch {
+  return { keys: [], values: [], bytes: 0 };
+}

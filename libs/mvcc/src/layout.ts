@@ -1,0 +1,221 @@
+/**
+ * What the backend's entries look like: one keyspace, told apart by the first byte.
+ *
+ *   'A' lease(8) key                 → (empty)                    key is attached to lease
+ *   'H' escaped(key) ~mod(8)         → next(8) [cell]             superseded version, alive in [mod, next)
+ *   'L' key                          → cell                       latest version of a live key
+ *   'M' 's' / 'M' 'c'                → state / finished compaction
+ *   'R' revision(8) sub(4)           → records                    events from there on (event-log.ts)
+ *   'T' table(1) key                 → record of another lib
+ *   'V' mod(8) sub(4)                → KeyValue bytes             a version whose value is large
+ *
+ *   cell = KeyValue bytes, sub(4), kind(1)
+ *          kind 0: complete; kind 1: without value and lease, the whole is in V
+ *
+ * `escaped` replaces 00 by 00 FF and ends with 00 00, so that byte order is key order and no key is a prefix of
+ * another. `~mod` counts down, so that the newest version of a key comes first.
+ */
+import { readCounterBE, readU32BE, writeCounterBE, writeU32BE } from '@quoin/base';
+
+export const prefix = {
+  lease: 0x41,
+  history: 0x48,
+  latest: 0x4c,
+  meta: 0x4d,
+  events: 0x52,
+  records: 0x54,
+  values: 0x56,
+} as const;
+
+/** Versions of at least this many bytes are kept once, in V, so that counting and listing keys stays cheap. */
+export const largeBytes = 1024;
+
+export const cellTrailerBytes = 5;
+export const cellKind = { complete: 0, large: 1 } as const;
+
+export function isLargeCell(cell: Uint8Array): boolean {
+  return cell[cell.length - 1] === cellKind.large;
+}
+
+export function cellSub(cell: Uint8Array): number {
+  return readU32BE(cell, cell.length - cellTrailerBytes);
+}
+
+/** The KeyValue bytes of a cell; of a large one those without value and lease. */
+export function cellKeyValue(cell: Uint8Array): Uint8Array {
+  return cell.subarray(0, cell.length - cellTrailerBytes);
+}
+
+export function prefixedKey(first: number, key: Uint8Array): Uint8Array {
+  const out = new Uint8Array(1 + key.length);
+  out[0] = first;
+  out.set(key, 1);
+  return out;
+}
+
+/** The bound above every key with this first byte. */
+export function prefixEnd(first: number): Uint8Array {
+  return Uint8Array.of(first + 1);
+}
+
+export function revisionKey(first: number, revision: number, sub: number): Uint8Array {
+  const out = new Uint8Array(13);
+  out[0] = first;
+  writeCounterBE(out, 1, revision);
+  writeU32BE(out, 9, sub);
+  return out;
+}
+
+export const stateKey: Uint8Array = Uint8Array.of(prefix.meta, 0x73);
+export const finishedKey: Uint8Array = Uint8Array.of(prefix.meta, 0x63);
+
+export function leaseKey(lease: bigint, key: Uint8Array): Uint8Array {
+  const out = new Uint8Array(9 + key.length);
+  out[0] = prefix.lease;
+  writeLease(out, 1, lease);
+  out.set(key, 9);
+  return out;
+}
+
+function writeLease(out: Uint8Array, at: number, lease: bigint): void {
+  writeU32BE(out, at, Number((lease >> 32n) & 0xffff_ffffn));
+  writeU32BE(out, at + 4, Number(lease & 0xffff_ffffn));
+}
+
+export function recordKey(table: number, key: Uint8Array): Uint8Array {
+  const out = new Uint8Array(2 + key.length);
+  out[0] = prefix.records;
+  out[1] = table;
+  out.set(key, 2);
+  return out;
+}
+
+const revisionMax = Number.MAX_SAFE_INTEGER;
+
+export function escapedLength(key: Uint8Array): number {
+  let n = key.length + 2;
+  for (let i = 0; i < key.length; i++) if (key[i] === 0) n++;
+  return n;
+}
+
+/** Writes the escaped key and returns the position after it. */
+export function writeEscaped(out: Uint8Array, at: number, key: Uint8Array): number {
+  for (let i = 0; i < key.length; i++) {
+    const byte = key[i]!;
+    out[at++] = byte;
+    if (byte === 0) out[at++] = 0xff;
+  }
+  out[at++] = 0;
+  out[at++] = 0;
+  return at;
+}
+
+/** The first history entry of `key` whose version is not newer than `mod`; with revisionMax the very first. */
+export function historyKey(key: Uint8Array, mod: number): Uint8Array {
+  const out = new Uint8Array(1 + escapedLength(key) + 8);
+  out[0] = prefix.history;
+  writeCounterBE(out, writeEscaped(out, 1, key), revisionMax - mod);
+  return out;
+}
+
+/** Below every history entry of `key` and of greater keys, above those of smaller ones. */
+export function historyLow(key: Uint8Array): Uint8Array {
+  const out = new Uint8Array(1 + escapedLength(key));
+  out[0] = prefix.history;
+  writeEscaped(out, 1, key);
+  return out;
+}
+
+export function historyMod(historyEntryKey: Uint8Array): number {
+  return revisionMax - readCounterBE(historyEntryKey, historyEntryKey.length - 8);
+}
+
+/** The user's key of a history entry's key, as a copy. */
+export function historyUserKey(entryKey: Uint8Array): Uint8Array {
+  const end = entryKey.length - 10;
+  let zeros = 0;
+  for (let i = 1; i < end; i++) if (entryKey[i] === 0) zeros++;
+  const out = new Uint8Array(end - 1 - zeros);
+  let at = 0;
+  for (let i = 1; i < end; i++) {
+    out[at++] = entryKey[i]!;
+    if (entryKey[i] === 0) i++;
+  }
+  return out;
+}
+
+/** A range of user keys as half-open bounds of L entries. Empty when low ≥ high. */
+export interface KeyBounds {
+  readonly low: Uint8Array;
+  /** Empty: unbounded. */
+  readonly high: Uint8Array;
+}
+
+/** rangeEnd empty: the single key; `\0`: from key on. */
+export function keyBounds(key: Uint8Array, rangeEnd: Uint8Array): KeyBounds {
+  if (rangeEnd.length === 0) return { low: key, high: keySuccessor(key) };
+  if (rangeEnd.length === 1 && rangeEnd[0] === 0) return { low: key, high: noKey };
+  return { low: key, high: rangeEnd };
+}
+
+const noKey: Uint8Array = new Uint8Array(0);
+
+/** The least key above `key`. */
+export function keySuccessor(key: Uint8Array): Uint8Array {
+  const out = new Uint8Array(key.length + 1);
+  out.set(key, 0);
+  return out;
+}
+
+export function latestHigh(bounds: KeyBounds): Uint8Array {
+  return bounds.high.length === 0 ? prefixEnd(prefix.latest) : prefixedKey(prefix.latest, bounds.high);
+}
+
+export function historyHigh(bounds: KeyBounds): Uint8Array {
+  return bounds.high.length === 0 ? prefixEnd(prefix.history) : historyLow(bounds.high);
+}
+
+/** Everything that must be known before the first entry is read. */
+export interface StoredState {
+  revision: number;
+  compactRevision: number;
+  appliedIndex: number;
+  appliedTerm: number;
+  keysTotal: number;
+}
+
+const stateFormat = 1;
+const stateBytes = 41;
+
+export function encodeState(state: StoredState): Uint8Array {
+  const out = new Uint8Array(stateBytes);
+  out[0] = stateFormat;
+  writeCounterBE(out, 1, state.revision);
+  writeCounterBE(out, 9, state.compactRevision + 1);
+  writeCounterBE(out, 17, state.appliedIndex);
+  writeCounterBE(out, 25, state.appliedTerm);
+  writeCounterBE(out, 33, state.keysTotal);
+  return out;
+}
+
+/** @throws Error when it is of a newer format or damaged. */
+export function decodeState(bytes: Uint8Array): StoredState {
+  if (bytes[0] !== stateFormat || bytes.length !== stateBytes) {
+    throw new Error(
+      `store state has format ${bytes[0]} and ${bytes.length} bytes; this version reads ${stateFormat}`,
+    );
+  }
+  return {
+    revision: readCounterBE(bytes, 1),
+    compactRevision: readCounterBE(bytes, 9) - 1,
+    appliedIndex: readCounterBE(bytes, 17),
+    appliedTerm: readCounterBE(bytes, 25),
+    keysTotal: readCounterBE(bytes, 33),
+  };
+}
+
+export function encodeCounter(value: number): Uint8Array {
+  const out = new Uint8Array(8);
+  writeCounterBE(out, 0, value);
+  return out;
+}

@@ -1,0 +1,238 @@
+import { assert, concatBytes, equalBytes } from '@quoin/base';
+import { shadowRecord } from './event-log.ts';
+import { eventKvStart, type KeyValueReader, keyValueSize, putEvent, putKeyValue } from './key-value.ts';
+import {
+  encodeCounter,
+  historyKey,
+  keyBounds,
+  largeBytes,
+  latestHigh,
+  leaseKey,
+  prefix,
+  prefixedKey,
+  revisionKey,
+} from './layout.ts';
+import { readRange } from './range-reader.ts';
+import type { KeyMeta, RangeOptions, RangeResult, RevisionError } from './read-types.ts';
+import type { StoreState } from './state.ts';
+import { RingRevision, type WatchHub } from './watch-hub.ts';
+import { hashBytes } from './write-buffer.ts';
+
+/**
+ * The changes of one request: one main revision if anything changed, sub counts the changes. Checks run before the
+ * first change, so there is no abort. One object serves all requests, one after the other.
+ *
+ * A superseded version gets an H entry that says until when it was alive. Its bytes are found in R as long as R has
+ * them (from the compact revision on); an older one takes its cell along into H. A version that lived and died within
+ * the transaction was never visible and gets none.
+ */
+export class WriteTxn {
+  private readonly state: StoreState;
+  private readonly hub: WatchHub;
+  private main = 0;
+  private sub = 0;
+  private events: Uint8Array[] = [];
+  private prevKvs: (Uint8Array | undefined)[] | undefined = undefined;
+  private keepsPrev = false;
+  private isOpen = false;
+  /** Where the records of this transaction are, for a second change of the same key. */
+  private readonly chunks: Uint8Array[] = [];
+  private readonly recordStarts: number[] = [];
+  /** prev_kv of the event being made: the value before the transaction. */
+  private eventPrevKv: Uint8Array | undefined = undefined;
+
+  constructor(state: StoreState, hub: WatchHub) {
+    this.state = state;
+    this.hub = hub;
+  }
+
+  /** The main revision that this transaction makes if it changes anything. */
+  get revision(): number {
+    return this.main;
+  }
+
+  start(): this {
+    assert(!this.isOpen, 'a write transaction is open already');
+    this.isOpen = true;
+    this.main = this.state.revision + 1;
+    this.sub = 0;
+    this.events = [];
+    this.keepsPrev = this.hub.wantsPrevKv;
+    this.prevKvs = this.keepsPrev ? [] : undefined;
+    this.chunks.length = 0;
+    this.recordStarts.length = 0;
+    return this;
+  }
+
+  /** The previous KeyValue bytes when `wantPrev` and the key existed. `lease` 0n: none. Key and value are copied. */
+  put(key: Uint8Array, value: Uint8Array, lease: bigint, wantPrev = false): Uint8Array | undefined {
+    assert(this.isOpen, 'no write transaction is open');
+    const { state, main } = this;
+    if (lease !== 0n) lease = BigInt.asIntN(64, lease);
+    const hash = hashBytes(key);
+    const existed = state.lookup(key, hash);
+    const { address, modRevision } = state;
+    const prevLease = existed ? state.lease : 0n;
+    const createRevision = existed ? state.createRevision : main;
+    const version = existed ? state.version + 1 : 1;
+    const prevKv = existed && (wantPrev || this.keepsPrev) ? this.previous(key, modRevision) : undefined;
+    const prevMod = existed ? this.supersede(key, modRevision, main, prevKv) : 0;
+    if (prevLease !== lease) this.attach(key, prevLease, lease);
+
+    const sub = this.sub++;
+    const size = keyValueSize(key, createRevision, main, version, value, lease);
+    const large = size >= largeBytes;
+    state.log.appendPut(main, sub, prevMod, key, createRevision, version, value, lease, large);
+    state.buffer.put(prefixedKey(prefix.latest, key), state.log.cell);
+    let event = state.log.event;
+    if (large) {
+      const kv = new Uint8Array(size);
+      putKeyValue(kv, 0, key, createRevision, main, version, value, lease);
+      state.buffer.put(revisionKey(prefix.values, main, sub), kv);
+      event = putEvent(kv);
+    }
+    // Supersede may have looked at the cache, but nothing was added or removed since the lookup.
+    if (address !== 0) state.cache.update(address, createRevision, main, version, lease);
+    else state.cache.add(key, hash, createRevision, main, version, lease);
+    if (!existed) state.keysTotal++;
+    state.stats.puts++;
+    state.stats.putBytes += size;
+    this.record(event, createRevision === main ? undefined : this.eventPrevKv);
+    return wantPrev ? prevKv : undefined;
+  }
+
+  /** Own changes included, in key order. `prevKvs` is empty unless `wantPrev`. */
+  deleteRange(
+    key: Uint8Array,
+    rangeEnd: Uint8Array,
+    wantPrev = false,
+  ): { deleted: number; prevKvs: Uint8Array[] } {
+    assert(this.isOpen, 'no write transaction is open');
+    const prevKvs: Uint8Array[] = [];
+    let deleted = 0;
+    for (const found of rangeEnd.length === 0 ? [key] : this.keysIn(key, rangeEnd)) {
+      const hash = hashBytes(found);
+      if (!this.state.lookup(found, hash)) continue;
+      const prevKv = this.deleteOne(found, hash, wantPrev);
+      deleted++;
+      if (wantPrev && prevKv !== undefined) prevKvs.push(prevKv);
+    }
+    return { deleted, prevKvs };
+  }
+
+  /** The latest KeyValue bytes, own changes included. */
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.state.latest(key);
+  }
+
+  /** The same without the value, mostly without a read. */
+  meta(key: Uint8Array): KeyMeta | undefined {
+    return this.state.meta(key);
+  }
+
+  /** Own changes included when the revision asked is ≤ 0. */
+  range(options: RangeOptions): RangeResult | RevisionError {
+    return readRange(this.state, options);
+  }
+
+  /** Ends the request: the revision moved if anything changed. */
+  end(): { revision: number; changed: boolean } {
+    assert(this.isOpen, 'no write transaction is open');
+    this.isOpen = false;
+    this.state.changing = false;
+    const changed = this.sub > 0;
+    if (changed) {
+      this.state.revision = this.main;
+      this.state.stats.events += this.sub;
+      if (this.sub > 1) this.state.stats.txns++;
+      this.hub.append(new RingRevision(this.main, this.events, this.prevKvs));
+    }
+    return { revision: this.state.revision, changed };
+  }
+
+  private keysIn(key: Uint8Array, rangeEnd: Uint8Array): Uint8Array[] {
+    const bounds = keyBounds(key, rangeEnd);
+    const keys: Uint8Array[] = [];
+    this.state.buffer.scan(prefixedKey(prefix.latest, bounds.low), latestHigh(bounds), false, (entryKey) => {
+      keys.push(entryKey.slice(1));
+      return true;
+    });
+    return keys;
+  }
+
+  /** After a lookup that found it. */
+  private deleteOne(key: Uint8Array, hash: number, wantPrev: boolean): Uint8Array | undefined {
+    const { state, main } = this;
+    const { modRevision, lease } = state;
+    const prevKv = wantPrev || this.keepsPrev ? this.previous(key, modRevision) : undefined;
+    const prevMod = this.supersede(key, modRevision, main, prevKv);
+    if (lease !== 0n) state.buffer.put(leaseKey(lease, key), null);
+    state.log.appendDelete(main, this.sub++, prevMod, key);
+    state.buffer.put(prefixedKey(prefix.latest, key), null);
+    state.cache.remove(key, hash);
+    state.keysTotal--;
+    state.stats.deletes++;
+    this.record(state.log.event, this.eventPrevKv);
+    return prevKv;
+  }
+
+  private previous(key: Uint8Array, modRevision: number): Uint8Array | undefined {
+    const ring = this.hub.findKeyValue(modRevision, key);
+    return ring ?? this.state.latest(key);
+  }
+
+  /**
+   * Notes until when the latest version was alive. Returns the version that was alive before this transaction, for
+   * the event's prevMod.
+   */
+  private supersede(
+    key: Uint8Array,
+    modRevision: number,
+    main: number,
+    prevKv: Uint8Array | undefined,
+  ): number {
+    const { state } = this;
+    if (modRevision === main) return this.shadow(key);
+    this.eventPrevKv = prevKv;
+    let value = encodeCounter(main);
+    if (modRevision < state.compactRevision) {
+      const cell = state.latestCell(key);
+      assert(cell !== undefined, 'a live key has no latest version');
+      value = concatBytes([value, cell]);
+    }
+    state.buffer.put(historyKey(key, modRevision), value);
+    return modRevision;
+  }
+
+  /** The key was changed by this very transaction: etcd's prev_kv is the value before the transaction, though. */
+  private shadow(key: Uint8Array): number {
+    const i = lastEventOf(this.events, key, this.state.reader);
+    assert(i >= 0, 'a version of this transaction has no event');
+    this.eventPrevKv = this.prevKvs?.[i];
+    return shadowRecord(this.chunks[i]!, this.recordStarts[i]!);
+  }
+
+  private attach(key: Uint8Array, from: bigint, to: bigint): void {
+    if (from !== 0n) this.state.buffer.put(leaseKey(from, key), null);
+    if (to !== 0n) this.state.buffer.put(leaseKey(to, key), attached);
+  }
+
+  private record(event: Uint8Array, prevKv: Uint8Array | undefined): void {
+    this.state.changing = true;
+    this.events.push(event);
+    this.prevKvs?.push(prevKv);
+    this.chunks.push(this.state.log.chunk);
+    this.recordStarts.push(this.state.log.recordStart);
+  }
+}
+
+/** What an attachment's entry holds. */
+const attached: Uint8Array = new Uint8Array(0);
+
+function lastEventOf(events: readonly Uint8Array[], key: Uint8Array, reader: KeyValueReader): number {
+  for (let i = events.length - 1; i >= 0; i--) {
+    reader.readKey(events[i]!, eventKvStart(events[i]!));
+    if (equalBytes(events[i]!.subarray(reader.keyStart, reader.keyEnd), key)) return i;
+  }
+  return -1;
+}
