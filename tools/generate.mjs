@@ -21,9 +21,10 @@ function bin(packageName, command) {
   return path.join(path.dirname(manifest), typeof entry === 'string' ? entry : entry[command]);
 }
 
+class Failure extends Error {}
+
 function fail(message) {
-  console.error(`generate: ${message}`);
-  process.exit(1);
+  throw new Failure(message);
 }
 
 /** Relative paths of all files below a directory, sorted; none when it does not exist. */
@@ -65,17 +66,17 @@ function read(dir, name) {
 }
 
 const check = process.argv.includes('--check');
-const unknown = process.argv.slice(2).filter((arg) => arg !== '--check');
-if (unknown.length > 0) fail(`unknown argument ${unknown[0]}; usage: node tools/generate.mjs [--check]`);
-
 const fresh = fs.mkdtempSync(path.join(os.tmpdir(), 'quoin-generate-'));
 try {
+  const unknown = process.argv.slice(2).find((arg) => arg !== '--check');
+  if (unknown !== undefined) fail(`unknown argument ${unknown}; usage: node tools/generate.mjs [--check]`);
   generateInto(fresh);
   const names = new Set([...filesBelow(fresh), ...filesBelow(target)]);
   const stale = [...names].filter((name) => read(fresh, name) !== read(target, name)).sort();
   if (check && stale.length > 0) {
-    fs.rmSync(fresh, { recursive: true });
-    fail(`libs/contracts/src/gen is stale: ${stale.join(', ')}; run \`npm run generate\` and commit the result`);
+    fail(
+      `libs/contracts/src/gen is stale: ${stale.join(', ')}; run \`npm run generate\` and commit the result`,
+    );
   }
   for (const name of stale) {
     const text = read(fresh, name);
@@ -88,6 +89,10 @@ try {
     }
   }
   console.log(check ? 'generate: up to date' : `generate: ${stale.length} of ${names.size} files written`);
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  console.error(`generate: ${error.message}`);
+  process.exitCode = 1;
 } finally {
   fs.rmSync(fresh, { recursive: true, force: true });
 }

@@ -4,7 +4,7 @@
  */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { utf8 } from '@quoin/base';
-import { KeyValueSchema, PutRequestSchema, RangeResponseSchema } from '../src/etcd.ts';
+import { KeyValueSchema, PutRequestSchema, PutResponseSchema, RangeResponseSchema } from '../src/etcd.ts';
 import {
   decodeLinkUp,
   encodeKeyValue,
@@ -77,7 +77,7 @@ compare(
 compare(
   'write PutResponse',
   () => writePutResponse(header, undefined).length,
-  () => toBinary(RangeResponseSchema, create(RangeResponseSchema, { header: bigHeader })).length,
+  () => toBinary(PutResponseSchema, create(PutResponseSchema, { header: bigHeader })).length,
 );
 compare(
   'write RangeResponse of one key',
