@@ -46,8 +46,12 @@ export class WriteLoad {
       for (const [key, { value, revision }] of this.acknowledged) {
         const { kvs } = await client.kv.get(key);
         const found = kvs[0] === undefined ? undefined : Buffer.from(kvs[0].value).toString();
-        const allowed = found !== undefined && (found === value || (this.unknown.get(key)?.has(found) ?? false));
-        if (!allowed || kvs[0]!.modRevision < revision) wrong.push(`${key}: acknowledged ${value.slice(0, 12)} at ${revision}, found ${found?.slice(0, 12)}`);
+        const allowed =
+          found !== undefined && (found === value || (this.unknown.get(key)?.has(found) ?? false));
+        if (!allowed || kvs[0]!.modRevision < revision)
+          wrong.push(
+            `${key}: acknowledged ${value.slice(0, 12)} at ${revision}, found ${found?.slice(0, 12)}`,
+          );
       }
     } finally {
       client.close();
