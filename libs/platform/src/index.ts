@@ -18,6 +18,7 @@ export { DataDir } from './data-dir.ts';
 export { RealDigest } from './digest.ts';
 export { RealDisk } from './disk.ts';
 export { mountDisk, withoutSync } from './disk-options.ts';
+export { clientRoutes, type GatewayRole, startGateway } from './gateway-role.ts';
 export {
   dialChannel,
   InternalServer,
@@ -29,11 +30,13 @@ export { httpRoutes, plainRoutes, type Route, type RouteReply, type RouteTable }
 export { Listener, type ListenerOptions } from './listener.ts';
 export { localChannelPair } from './local-channel.ts';
 export { Logger } from './logger.ts';
+export { type MemberRole, memberRoutes, startMember } from './member-role.ts';
 export { type MetricsServer, startMetrics } from './metrics-http.ts';
+export { type Node, readyMessage, startGatewayNode, startMemberNode, startQuoinNode } from './node.ts';
 export { addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
 export { RealRandom } from './random.ts';
 export { RocksBackend, RocksBackends, type RocksOptions } from './rocks-backend.ts';
-export { RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
+export { type Http2Edge, RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
 export { type Running, runProcess, runRole } from './run.ts';
 export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
 export { RealTimers, type RealTimersOptions } from './timers.ts';
