@@ -1,0 +1,264 @@
+/**
+ * The state machine: the one place where a committed request is decoded and takes effect. Everything here depends on
+ * the entry and the state alone — no clock, no randomness, no configuration that members might differ in — so that
+ * all members come to the same state. Only the origin of a proposal has its response made.
+ */
+import { readCounterBE, writeCounterBE } from '@quoin/base';
+import {
+  type AttributesRequest,
+  decodeAttributesRequest,
+  decodeLeaseExpireRequest,
+  etcdErrors,
+  type MemberChange,
+  Method,
+  malformedRequest,
+  otherErrors,
+  type Proposal,
+  type ResponseHeader,
+  type RpcStatus,
+  readCompactionRequest,
+  readDeleteRangeRequest,
+  readLeaseGrantRequest,
+  readLeaseRevokeRequest,
+  readPutRequest,
+  readTxnRequest,
+  WireError,
+  writeCompactionResponse,
+  writeDeleteRangeResponse,
+  writeLeaseGrantResponse,
+  writeLeaseRevokeResponse,
+  writePutResponse,
+  writeTxnResponse,
+} from '@quoin/contracts';
+import type { Store } from '@quoin/mvcc';
+import type { ConfState } from '@quoin/raft';
+import { planError, planTxn, putError, runPut, TxnRunner } from './apply-txn.ts';
+import { readMemberUpdate, writeMembersResponse } from './cluster-messages.ts';
+import { type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
+import { Membership } from './membership.ts';
+import { idKey, keyId, Table } from './records.ts';
+
+/** The encoded response, or why not. */
+export type Outcome = Uint8Array | RpcStatus;
+
+export function isRefused(outcome: Outcome): outcome is RpcStatus {
+  return !(outcome instanceof Uint8Array);
+}
+
+export interface StateMachineOptions {
+  readonly memberId: bigint;
+  readonly lessor: Lessor;
+  readonly maxLearners: number;
+  /** Of the answering member, for headers. */
+  readonly raftTerm: () => number;
+  /** For the leader's lease times; nothing replicated depends on it. */
+  readonly nowMs: () => number;
+  readonly onLeaseGranted: () => void;
+  readonly onLeaseRevoked: (expired: boolean) => void;
+}
+
+const noReply = new Uint8Array(0);
+
+export class StateMachine {
+  store: Store;
+  membership: Membership;
+  private readonly options: StateMachineOptions;
+  private readonly leaseExists: (id: bigint) => boolean;
+
+  /** @throws Error when the store has no membership. */
+  constructor(store: Store, options: StateMachineOptions) {
+    this.options = options;
+    this.leaseExists = (id) => options.lessor.get(id) !== undefined;
+    this.store = store;
+    this.membership = loadMembership(store);
+    this.loadLeases();
+  }
+
+  /** A snapshot has replaced the state. */
+  replaceStore(store: Store): void {
+    this.store = store;
+    this.membership = loadMembership(store);
+    this.loadLeases();
+  }
+
+  header(): ResponseHeader {
+    return {
+      clusterId: this.membership.clusterId,
+      memberId: this.options.memberId,
+      revision: this.store.revision,
+      raftTerm: this.options.raftTerm(),
+    };
+  }
+
+  /** The header of answers about members has no revision. */
+  memberHeader(): ResponseHeader {
+    return { ...this.header(), revision: 0 };
+  }
+
+  /** Applies one committed proposal. `wantReply`: its origin is this member. */
+  apply(proposal: Proposal, wantReply: boolean): Outcome {
+    try {
+      return this.dispatch(proposal, wantReply);
+    } catch (error) {
+      // Bytes that are no message were refused by the gateway; should they come this far, all members refuse them alike.
+      if (error instanceof WireError) return malformedRequest(error.message);
+      throw error;
+    }
+  }
+
+  private dispatch(proposal: Proposal, wantReply: boolean): Outcome {
+    const { body } = proposal;
+    switch (proposal.method) {
+      case Method.put:
+        return this.put(body, wantReply);
+      case Method.deleteRange:
+        return this.deleteRange(body, wantReply);
+      case Method.txn:
+        return this.txn(body, wantReply);
+      case Method.compact:
+        return this.compact(body);
+      case Method.leaseGrant:
+        return this.leaseGrant(body);
+      case Method.leaseRevoke:
+        return this.leaseRevoke(body);
+      case Method.leaseExpire:
+        for (const id of decodeLeaseExpireRequest(body).ids) this.endLease(id, true);
+        return noReply;
+      case Method.attributes:
+        return this.attributes(decodeAttributesRequest(body));
+      case Method.memberUpdate:
+        return this.memberUpdate(body);
+      default:
+        return otherErrors.unknownMethod;
+    }
+  }
+
+  private put(body: Uint8Array, wantReply: boolean): Outcome {
+    const put = readPutRequest(body);
+    const problem = putError(this.store, put, this.leaseExists);
+    if (problem !== undefined) return problem;
+    const write = this.store.begin();
+    if (!wantReply) put.prevKv = false;
+    const prevKv = runPut(write, put);
+    write.end();
+    return wantReply ? writePutResponse(this.header(), put.prevKv ? prevKv : undefined) : noReply;
+  }
+
+  private deleteRange(body: Uint8Array, wantReply: boolean): Outcome {
+    const request = readDeleteRangeRequest(body);
+    if (request.key.length === 0) return etcdErrors.emptyKey;
+    const write = this.store.begin();
+    const { deleted, prevKvs } = write.deleteRange(
+      request.key,
+      request.rangeEnd,
+      request.prevKv && wantReply,
+    );
+    write.end();
+    return wantReply ? writeDeleteRangeResponse(this.header(), deleted, prevKvs) : noReply;
+  }
+
+  private txn(body: Uint8Array, wantReply: boolean): Outcome {
+    const request = readTxnRequest(body);
+    const { store } = this;
+    const plan = planTxn(store, request);
+    const problem = planError(store, plan, store, this.leaseExists);
+    if (problem !== undefined) return problem;
+    const write = store.begin();
+    const result = new TxnRunner(write).run(plan);
+    write.end();
+    return wantReply ? writeTxnResponse(this.header(), result.succeeded, result.responses) : noReply;
+  }
+
+  private compact(body: Uint8Array): Outcome {
+    const { revision } = readCompactionRequest(body);
+    const problem = this.store.compact(revision);
+    if (problem === 'compacted') return etcdErrors.compacted;
+    if (problem === 'future') return etcdErrors.futureRev;
+    return writeCompactionResponse(this.header());
+  }
+
+  /** The proposer has chosen the id and raised the TTL to the minimum: that depends on its configuration. */
+  private leaseGrant(body: Uint8Array): Outcome {
+    const { id, ttl } = readLeaseGrantRequest(body);
+    if (id === 0n) return etcdErrors.leaseNotFound;
+    if (ttl > leaseTtlMaxSeconds) return etcdErrors.leaseTTLTooLarge;
+    if (this.leaseExists(id)) return etcdErrors.leaseExist;
+    const record = new Uint8Array(8);
+    writeCounterBE(record, 0, Math.max(ttl, 0));
+    this.store.putRecord(Table.leases, idKey(id), record);
+    this.options.lessor.granted(id, ttl, this.options.nowMs());
+    this.options.onLeaseGranted();
+    return writeLeaseGrantResponse(this.header(), id, ttl);
+  }
+
+  private leaseRevoke(body: Uint8Array): Outcome {
+    const { id } = readLeaseRevokeRequest(body);
+    if (!this.leaseExists(id)) return etcdErrors.leaseNotFound;
+    this.endLease(id, false);
+    return writeLeaseRevokeResponse(this.header());
+  }
+
+  /** Its keys go in sorted order and in one revision. A lease that is already gone is no mistake of an expiry. */
+  private endLease(id: bigint, expired: boolean): void {
+    if (!this.leaseExists(id)) return;
+    const keys = this.store.leaseKeys(id);
+    if (keys.length > 0) {
+      const write = this.store.begin();
+      for (const key of keys) write.deleteRange(key, noReply, false);
+      write.end();
+    }
+    this.store.putRecord(Table.leases, idKey(id), null);
+    this.options.lessor.revoked(id);
+    this.options.onLeaseRevoked(expired);
+  }
+
+  private attributes(request: AttributesRequest): Outcome {
+    this.membership.setAttributes(this.store, request);
+    return noReply;
+  }
+
+  private memberUpdate(body: Uint8Array): Outcome {
+    const { id, peerUrls } = readMemberUpdate(body);
+    const change: MemberChange = {
+      memberId: id,
+      peerUrls,
+      learner: false,
+      promote: false,
+      origin: 0n,
+      id: 0n,
+    };
+    const problem = this.membership.changeError(change, 'update', this.options.maxLearners);
+    if (problem !== undefined) return problem;
+    this.membership.change(this.store, change, 'update');
+    return writeMembersResponse(this.memberHeader(), undefined, this.membership.members);
+  }
+
+  /** Why a committed membership change has no effect; raft is then not told of it, on any member. */
+  memberChangeError(change: MemberChange, kind: 'add' | 'remove'): RpcStatus | undefined {
+    return this.membership.changeError(change, kind, this.options.maxLearners);
+  }
+
+  /** The membership as raft has it after a committed change. `change` is absent when joint consensus is left. */
+  memberChanged(change: MemberChange | undefined, kind: 'add' | 'remove', confState: ConfState): Outcome {
+    if (change !== undefined) this.membership.change(this.store, change, kind);
+    this.membership.setConfState(this.store, confState);
+    const added = kind === 'add' && change !== undefined && !change.promote;
+    const member = added ? this.membership.get(change.memberId) : undefined;
+    return writeMembersResponse(this.memberHeader(), member, this.membership.members);
+  }
+
+  private loadLeases(): void {
+    const { lessor, nowMs } = this.options;
+    lessor.clear();
+    this.store.scanRecords(Table.leases, (key, value) => {
+      lessor.granted(keyId(key), readCounterBE(value, 0), nowMs());
+    });
+  }
+}
+
+function loadMembership(store: Store): Membership {
+  const membership = Membership.load(store);
+  if (membership === undefined)
+    throw new Error('the store holds no membership: it does not belong to a member');
+  return membership;
+}

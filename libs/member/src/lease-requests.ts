@@ -1,0 +1,129 @@
+/** Requests about leases that only the leader can answer, because only it knows when they run out. */
+import type { Clock } from '@quoin/base';
+import {
+  encodeLeaseExpireRequest,
+  etcdErrors,
+  Method,
+  readLeaseGrantRequest,
+  readLeaseKeepAliveRequest,
+  readLeaseTimeToLiveRequest,
+  WireWriter,
+  writeLeaseKeepAliveResponse,
+  writeLeaseTimeToLiveResponse,
+} from '@quoin/contracts';
+import type { StateMachine } from './apply.ts';
+import { type IdGenerator, type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
+import type { LinkCall } from './link-session.ts';
+import type { MemberMetrics } from './member-metrics.ts';
+import type { Proposals } from './proposals.ts';
+import type { ReadyLoop } from './ready-loop.ts';
+
+export interface LeaseRequestsParts {
+  readonly clock: Clock;
+  readonly lessor: Lessor;
+  readonly ids: IdGenerator;
+  readonly machine: StateMachine;
+  readonly metrics: MemberMetrics;
+  readonly proposals: Proposals;
+  readonly loop: ReadyLoop;
+  readonly requestTimeoutMs: number;
+}
+
+const writer = new WireWriter(1024);
+
+export class LeaseRequests {
+  private readonly parts: LeaseRequestsParts;
+  /** True from the first entry of its own term that the leader applied: it knows every lease that was granted. */
+  private primary: boolean;
+  private waiting: LinkCall[];
+
+  constructor(parts: LeaseRequestsParts) {
+    this.parts = parts;
+    this.primary = false;
+    this.waiting = [];
+  }
+
+  ids(): bigint[] {
+    return this.parts.lessor.ids();
+  }
+
+  /** Chooses what must be the same on all members: the id when there is none, and the least TTL. */
+  grant(call: LinkCall, propose: (body: Uint8Array) => void): void {
+    const { lessor, ids, loop } = this.parts;
+    if (!loop.isLeader) return call.notTaken();
+    const request = readLeaseGrantRequest(call.body);
+    if (request.ttl > leaseTtlMaxSeconds) return call.fail(etcdErrors.leaseTTLTooLarge);
+    let { id } = request;
+    while (id === 0n || (request.id === 0n && lessor.get(id) !== undefined)) id = ids.next();
+    const ttl = Math.max(request.ttl, lessor.ttlMinSeconds);
+    writer.begin(32);
+    writer.int(8, ttl);
+    writer.id(16, id);
+    propose(writer.finish());
+  }
+
+  take(call: LinkCall): void {
+    if (!this.parts.loop.isLeader) call.notTaken();
+    else if (this.primary) this.answer(call);
+    else this.waiting.push(call);
+  }
+
+  promote(): void {
+    this.primary = true;
+    this.parts.lessor.promote(this.parts.clock.monotonicMs());
+    const waiting = this.waiting;
+    this.waiting = [];
+    for (const call of waiting) this.answer(call);
+  }
+
+  demote(): void {
+    this.primary = false;
+    this.parts.lessor.demote();
+    const waiting = this.waiting;
+    this.waiting = [];
+    for (const call of waiting) call.notTaken();
+  }
+
+  /** Proposes the end of leases that have run out, and gives up calls that waited too long. */
+  tick(nowMs: number): void {
+    const { lessor, proposals, requestTimeoutMs } = this.parts;
+    if (this.waiting.length > 0) {
+      const late = this.waiting.filter((call) => call.deadlineMs <= nowMs);
+      this.waiting = this.waiting.filter((call) => call.deadlineMs > nowMs);
+      for (const call of late) call.fail(etcdErrors.timeout);
+    }
+    if (!this.primary) return;
+    const ids = lessor.takeDue(nowMs);
+    if (ids.length === 0) return;
+    const body = encodeLeaseExpireRequest({ ids });
+    proposals.add(Method.leaseExpire, body, undefined, nowMs, nowMs + requestTimeoutMs);
+  }
+
+  private answer(call: LinkCall): void {
+    if (call.method === Method.leaseKeepAlive) this.keepAlive(call);
+    else this.timeToLive(call);
+  }
+
+  private keepAlive(call: LinkCall): void {
+    const { clock, lessor, machine, metrics } = this.parts;
+    const { id } = readLeaseKeepAliveRequest(call.body);
+    // The header is of before the renewal, as etcd's is.
+    const header = machine.header();
+    const ttl = lessor.renew(id, clock.monotonicMs());
+    if (ttl > 0) metrics.leaseRenewed.inc();
+    call.reply(writeLeaseKeepAliveResponse(header, id, ttl));
+  }
+
+  private timeToLive(call: LinkCall): void {
+    const { clock, lessor, machine } = this.parts;
+    const { id, keys } = readLeaseTimeToLiveRequest(call.body);
+    const left = lessor.remainingSeconds(id, clock.monotonicMs());
+    if (left === undefined) {
+      call.reply(writeLeaseTimeToLiveResponse(machine.header(), id, -1, 0, []));
+      return;
+    }
+    const granted = lessor.get(id)?.ttlSeconds ?? 0;
+    const attached = keys ? machine.store.leaseKeys(id) : [];
+    call.reply(writeLeaseTimeToLiveResponse(machine.header(), id, left, granted, attached));
+  }
+}

@@ -1,0 +1,368 @@
+/**
+ * The member's side of one gateway link: requests in, answers, state and events out, all that a turn has in one
+ * message. Nothing is sent in between: `flush` ends the turn.
+ *
+ *   hello ──► welcome + state ──► requests, feeds … ──► close (wrong cluster, malformed message, or either side stops)
+ *
+ * What is long (a large answer, a backup, a feed) goes out in parts as far as the gateway's credit allows, so that a
+ * slow gateway costs bounded memory here.
+ */
+import { type Channel, concatBytes, emptyBytes, type Log, type Span } from '@quoin/base';
+import {
+  Code,
+  type Credit,
+  decodeLinkUp,
+  encodeLinkDown,
+  type FeedBatch,
+  type FeedSubscribe,
+  type LinkHello,
+  type LinkReply,
+  type LinkRequest,
+  type LinkUp,
+  type MemberState,
+  type RpcStatus,
+} from '@quoin/contracts';
+import type { EventFeed, FeedSink, WatchHub } from '@quoin/mvcc';
+import type { ReadCall } from './call.ts';
+
+export const linkProtocol = 1;
+
+/** What a session needs of its member. */
+export interface LinkHost {
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  readonly name: string;
+  readonly windowBytes: number;
+  readonly requestTimeoutMs: number;
+  readonly log: Log;
+  nowMs(): number;
+  state(): MemberState;
+  hub(): WatchHub;
+  /** Takes a request on; sees to it that the call is answered once. */
+  request(call: LinkCall): void;
+  /** Reads and replies. */
+  serve(call: LinkCall): void;
+  /** Something is to be sent or done at the end of this turn. */
+  wake(): void;
+  closed(session: LinkSession): void;
+}
+
+/** Larger answers are cut. */
+const partBytes = 512 << 10;
+
+/** One request of a gateway. */
+export class LinkCall implements ReadCall {
+  readonly session: LinkSession;
+  readonly id: number;
+  readonly method: number;
+  readonly body: Uint8Array;
+  readonly token: string;
+  readonly startedMs: number;
+  readonly deadlineMs: number;
+  readonly trace: Uint8Array | undefined;
+  /** The decoded request, where taking it on needed to look inside. */
+  view: unknown;
+  /** The span of this member's part, when sampled. */
+  span: Span | undefined;
+  /** Bytes of parts that may still be sent. */
+  creditBytes: number;
+  /** Called when there is credit again. */
+  onCredit: (() => void) | undefined;
+  /** Called when the gateway has given up on the call. */
+  onCancel: (() => void) | undefined;
+  private answered: boolean;
+
+  constructor(
+    session: LinkSession,
+    request: LinkRequest,
+    startedMs: number,
+    deadlineMs: number,
+    windowBytes: number,
+  ) {
+    this.session = session;
+    this.id = request.id;
+    this.method = request.method;
+    this.body = request.body;
+    this.token = request.token;
+    this.startedMs = startedMs;
+    this.deadlineMs = deadlineMs;
+    this.trace = request.trace.length === 0 ? undefined : request.trace;
+    this.view = undefined;
+    this.span = undefined;
+    this.creditBytes = windowBytes;
+    this.onCredit = undefined;
+    this.onCancel = undefined;
+    this.answered = false;
+  }
+
+  get done(): boolean {
+    return this.answered;
+  }
+
+  serve(): void {
+    if (!this.answered) this.session.host.serve(this);
+  }
+
+  reply(body: Uint8Array): void {
+    if (this.answered) return;
+    if (body.length <= partBytes) {
+      this.finish({ id: this.id, code: Code.ok, message: '', body, more: false, notTaken: false });
+      return;
+    }
+    let at = 0;
+    const sendParts = (): void => {
+      while (!this.answered && this.creditBytes > 0) {
+        const part = body.subarray(at, at + partBytes);
+        at += part.length;
+        this.part(part, at < body.length);
+      }
+    };
+    this.onCredit = sendParts;
+    sendParts();
+  }
+
+  /** A response in pieces that follow each other. */
+  replyPieces(pieces: readonly Uint8Array[]): void {
+    this.reply(pieces.length === 1 ? pieces[0]! : concatBytes(pieces));
+  }
+
+  /** The next part of the answer; `more` false ends it. */
+  part(body: Uint8Array, more: boolean): void {
+    if (this.answered) return;
+    this.creditBytes -= body.length;
+    const reply: LinkReply = { id: this.id, code: Code.ok, message: '', body, more, notTaken: false };
+    if (more) this.session.push(reply);
+    else this.finish(reply);
+  }
+
+  fail(status: RpcStatus): void {
+    this.span?.fail(status.message);
+    this.span = undefined;
+    this.finish({
+      id: this.id,
+      code: status.code,
+      message: status.message,
+      body: emptyBytes,
+      more: false,
+      notTaken: false,
+    });
+  }
+
+  notTaken(): void {
+    const message = 'etcdserver: not leader';
+    this.finish({
+      id: this.id,
+      code: Code.unavailable,
+      message,
+      body: emptyBytes,
+      more: false,
+      notTaken: true,
+    });
+  }
+
+  /** Nobody waits any more: a read is dropped, a proposal still happens. */
+  cancel(): void {
+    if (this.answered) return;
+    this.answered = true;
+    this.span?.fail('canceled');
+    this.span = undefined;
+    this.onCancel?.();
+  }
+
+  private finish(reply: LinkReply): void {
+    if (this.answered) return;
+    this.answered = true;
+    this.span?.end();
+    this.span = undefined;
+    this.session.forget(this.id);
+    this.session.push(reply);
+  }
+}
+
+interface SubscribedFeed {
+  readonly id: number;
+  readonly prevKv: boolean;
+  feed: EventFeed;
+  readonly sink: FeedSink;
+}
+
+export class LinkSession {
+  readonly host: LinkHost;
+  private readonly channel: Channel;
+  private readonly calls = new Map<number, LinkCall>();
+  private readonly feeds = new Map<number, SubscribedFeed>();
+  private replies: LinkReply[];
+  private batches: FeedBatch[];
+  private greeted: boolean;
+  private welcomeDue: boolean;
+  private stateDue: boolean;
+  private open: boolean;
+
+  constructor(host: LinkHost, channel: Channel) {
+    this.host = host;
+    this.channel = channel;
+    this.replies = [];
+    this.batches = [];
+    this.greeted = false;
+    this.welcomeDue = false;
+    this.stateDue = false;
+    this.open = true;
+    channel.onMessage = (bytes) => this.received(bytes);
+    channel.onDrain = () => host.wake();
+    channel.onClose = () => this.end();
+  }
+
+  get feedCount(): number {
+    return this.feeds.size;
+  }
+
+  push(reply: LinkReply): void {
+    if (!this.open) return;
+    this.replies.push(reply);
+    this.host.wake();
+  }
+
+  forget(id: number): void {
+    this.calls.delete(id);
+  }
+
+  /** Tell the gateway at the end of the turn what this member knows of the cluster. */
+  stateChanged(): void {
+    this.stateDue = this.greeted;
+  }
+
+  /** Ends the turn: everything in one message. */
+  flush(): void {
+    if (!this.open || !this.greeted) return;
+    if (this.replies.length === 0 && this.batches.length === 0 && !this.stateDue && !this.welcomeDue) return;
+    const { clusterId, memberId, name } = this.host;
+    const down = {
+      welcome: this.welcomeDue ? { protocol: linkProtocol, clusterId, memberId, name } : undefined,
+      replies: this.replies,
+      state: this.stateDue || this.welcomeDue ? this.host.state() : undefined,
+      feeds: this.batches,
+    };
+    this.replies = [];
+    this.batches = [];
+    this.welcomeDue = false;
+    this.stateDue = false;
+    this.channel.send(encodeLinkDown(down));
+  }
+
+  /** The store was replaced by a snapshot: feeds go on from where they are. */
+  resubscribe(): void {
+    for (const subscribed of this.feeds.values()) {
+      const { nextRevision, creditBytes } = subscribed.feed;
+      subscribed.feed.close();
+      subscribed.feed = this.subscribeAt(nextRevision, subscribed, Math.max(creditBytes, 1));
+    }
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.flush();
+    this.channel.close();
+    this.end();
+  }
+
+  private received(bytes: Uint8Array): void {
+    if (!this.open) return;
+    let up: LinkUp;
+    try {
+      up = decodeLinkUp(bytes);
+    } catch (error) {
+      this.refuse(`malformed message: ${(error as Error).message}`);
+      return;
+    }
+    if (up.hello !== undefined) this.greet(up.hello);
+    if (!this.open) return;
+    if (!this.greeted) {
+      this.refuse('no hello');
+      return;
+    }
+    for (const request of up.requests) this.take(request);
+    for (const subscribe of up.subscribes) this.subscribe(subscribe);
+    for (const id of up.cancels) {
+      this.calls.get(id)?.cancel();
+      this.calls.delete(id);
+    }
+    for (const credit of up.credits) this.credit(credit);
+    this.host.wake();
+  }
+
+  private greet(hello: LinkHello): void {
+    const { clusterId } = this.host;
+    if (hello.protocol !== linkProtocol) {
+      this.refuse(`link protocol ${hello.protocol}, this member speaks ${linkProtocol}`);
+    } else if (hello.clusterId !== 0n && hello.clusterId !== clusterId) {
+      this.refuse('the gateway belongs to another cluster');
+    } else {
+      this.greeted = true;
+      this.welcomeDue = true;
+    }
+  }
+
+  private take(request: LinkRequest): void {
+    const { host } = this;
+    const nowMs = host.nowMs();
+    const timeoutMs = request.timeoutMs === 0 ? host.requestTimeoutMs : request.timeoutMs;
+    const call = new LinkCall(this, request, nowMs, nowMs + timeoutMs, host.windowBytes);
+    this.calls.set(request.id, call);
+    host.request(call);
+  }
+
+  private subscribe(request: FeedSubscribe): void {
+    this.feeds.get(request.feed)?.feed.close();
+    this.feeds.delete(request.feed);
+    if (request.cancel) return;
+    const { feed: id, prevKv } = request;
+    const sink: FeedSink = {
+      events: (revisions, revision) => {
+        this.batches.push({ feed: id, revisions, revision, compactRevision: 0 });
+        this.host.wake();
+      },
+      compacted: (compactRevision) => {
+        this.batches.push({ feed: id, revisions: [], revision: 0, compactRevision });
+        this.feeds.delete(id);
+        this.host.wake();
+      },
+    };
+    const feed = this.subscribeAt(request.fromRevision, { prevKv, sink }, this.host.windowBytes);
+    this.feeds.set(id, { id, prevKv, feed, sink });
+  }
+
+  private subscribeAt(
+    fromRevision: number,
+    to: Pick<SubscribedFeed, 'prevKv' | 'sink'>,
+    creditBytes: number,
+  ): EventFeed {
+    return this.host.hub().subscribe({ fromRevision, prevKv: to.prevKv, creditBytes }, to.sink);
+  }
+
+  private credit(credit: Credit): void {
+    if (credit.feed) {
+      this.feeds.get(credit.id)?.feed.credit(credit.bytes);
+      return;
+    }
+    const call = this.calls.get(credit.id);
+    if (call === undefined) return;
+    call.creditBytes += credit.bytes;
+    call.onCredit?.();
+  }
+
+  private refuse(reason: string): void {
+    this.host.log.warn('closed a gateway link', { reason });
+    this.channel.close();
+    this.end();
+  }
+
+  private end(): void {
+    if (!this.open) return;
+    this.open = false;
+    for (const { feed } of this.feeds.values()) feed.close();
+    this.feeds.clear();
+    for (const call of this.calls.values()) call.cancel();
+    this.calls.clear();
+    this.host.closed(this);
+  }
+}

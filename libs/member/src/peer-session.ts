@@ -1,0 +1,365 @@
+/**
+ * Streams between members. Each member dials every other and sends on the stream it opened; the acceptor only
+ * answers on it (its hello, and how far it is with a snapshot). Losing messages is allowed here, raft sends again:
+ * a full queue drops, a lost stream is dialled again with growing pauses.
+ *
+ *   idle ──dial──► greeting (hello sent, messages follow at once) ──peer's hello──► open
+ *    ▲                    │ closed, or wrong cluster                                  │ closed
+ *    └────── back-off ◄───┴───────────────────────────────────────────────────────────┘
+ */
+import { type Channel, type Clock, hexId, type Log, type Random, type Timer, type Timers } from '@quoin/base';
+import type { SnapshotChunk } from '@quoin/contracts';
+import type { Message } from '@quoin/raft';
+import type { MemberMetrics } from './member-metrics.ts';
+import {
+  decodePeerBatch,
+  encodePeerBatch,
+  type PeerBatch,
+  type PeerHello,
+  type SnapshotAck,
+} from './peer-codec.ts';
+import { RateLimit } from './rate-limit.ts';
+
+export const peerProtocol = 1;
+
+export interface PeerAddress {
+  readonly id: bigint;
+  readonly peerUrls: readonly string[];
+}
+
+export interface PeersOptions {
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  readonly dial: (peerUrl: string) => Channel;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: MemberMetrics;
+  readonly maxQueueBytes: number;
+  /** True when a member of that id was removed from the cluster. */
+  readonly isRemoved: (id: bigint) => boolean;
+  readonly onMessages: (messages: readonly Message[]) => void;
+  readonly onChunk: (from: bigint, chunk: SnapshotChunk, reply: (ack: SnapshotAck) => void) => void;
+  readonly onAck: (from: bigint, ack: SnapshotAck) => void;
+  readonly onUnreachable: (id: bigint) => void;
+}
+
+const backoffMinMs = 50;
+const backoffMaxMs = 1_000;
+const helloTimeoutMs = 5_000;
+
+export class Peers {
+  private readonly options: PeersOptions;
+  private readonly outgoing = new Map<bigint, OutgoingPeer>();
+  private readonly incoming = new Map<bigint, IncomingPeer>();
+  private readonly unnamed = new Set<IncomingPeer>();
+  private stopped: boolean;
+
+  constructor(options: PeersOptions) {
+    this.options = options;
+    this.stopped = false;
+  }
+
+  /** The other members as they are now: new ones are dialled, gone ones are let go. */
+  update(addresses: readonly PeerAddress[]): void {
+    if (this.stopped) return;
+    const wanted = new Map(addresses.filter((a) => a.id !== this.options.memberId).map((a) => [a.id, a]));
+    for (const [id, peer] of this.outgoing) {
+      const address = wanted.get(id);
+      if (address !== undefined && address.peerUrls.join() === peer.urls.join()) continue;
+      peer.stop();
+      this.outgoing.delete(id);
+    }
+    for (const [id, address] of wanted) {
+      if (!this.outgoing.has(id)) this.outgoing.set(id, new OutgoingPeer(this.options, address));
+    }
+  }
+
+  /** Queues for the end of the turn. */
+  send(message: Message): void {
+    const peer = this.outgoing.get(message.to);
+    if (peer !== undefined) peer.messages.push(message);
+  }
+
+  /** False when the stream is not open or its queue is long: try again later. */
+  sendChunk(to: bigint, chunk: SnapshotChunk): boolean {
+    const peer = this.outgoing.get(to);
+    if (peer === undefined || !peer.isOpen || peer.isFull) return false;
+    peer.chunks.push(chunk);
+    return true;
+  }
+
+  isOpen(id: bigint): boolean {
+    return this.outgoing.get(id)?.isOpen ?? false;
+  }
+
+  /** Monotonic ms since when the stream to that member is open; undefined when it is not. */
+  openSinceMs(id: bigint): number | undefined {
+    return this.outgoing.get(id)?.openSinceMs;
+  }
+
+  /** Ends the turn: one batch to each peer. */
+  flush(): void {
+    for (const peer of this.outgoing.values()) peer.flush();
+  }
+
+  /** A stream that another member opened. */
+  accept(channel: Channel): void {
+    if (this.stopped) {
+      channel.close();
+      return;
+    }
+    this.unnamed.add(
+      new IncomingPeer(this.options, channel, {
+        named: (peer) => {
+          this.unnamed.delete(peer);
+          this.incoming.get(peer.from)?.close();
+          this.incoming.set(peer.from, peer);
+        },
+        gone: (peer) => {
+          this.unnamed.delete(peer);
+          if (this.incoming.get(peer.from) === peer) this.incoming.delete(peer.from);
+        },
+      }),
+    );
+  }
+
+  stop(): void {
+    this.stopped = true;
+    for (const peer of this.outgoing.values()) peer.stop();
+    for (const peer of [...this.incoming.values(), ...this.unnamed]) peer.close();
+    this.outgoing.clear();
+    this.incoming.clear();
+    this.unnamed.clear();
+  }
+}
+
+class OutgoingPeer {
+  readonly urls: readonly string[];
+  messages: Message[];
+  chunks: SnapshotChunk[];
+  openSinceMs: number | undefined;
+  private readonly id: bigint;
+  private readonly label: string;
+  private readonly options: PeersOptions;
+  private readonly limit = new RateLimit(10_000);
+  private channel: Channel | undefined;
+  private timer: Timer | undefined;
+  private urlAt: number;
+  private backoffMs: number;
+
+  constructor(options: PeersOptions, address: PeerAddress) {
+    this.options = options;
+    this.id = address.id;
+    this.label = hexId(address.id);
+    this.urls = address.peerUrls;
+    this.messages = [];
+    this.chunks = [];
+    this.openSinceMs = undefined;
+    this.channel = undefined;
+    this.timer = undefined;
+    this.urlAt = 0;
+    this.backoffMs = backoffMinMs;
+    this.dial();
+  }
+
+  get isOpen(): boolean {
+    return this.openSinceMs !== undefined;
+  }
+
+  get isFull(): boolean {
+    return this.channel !== undefined && this.channel.queuedBytes() > this.options.maxQueueBytes;
+  }
+
+  flush(): void {
+    const { messages, chunks, channel } = this;
+    if (messages.length === 0 && chunks.length === 0) return;
+    this.messages = [];
+    this.chunks = [];
+    if (channel === undefined || this.isFull) {
+      this.options.metrics.peerSentFailures.inc([this.label], messages.length);
+      this.options.onUnreachable(this.id);
+      return;
+    }
+    this.transmit(channel, { hello: undefined, messages, chunks, ack: undefined });
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.timer = undefined;
+    this.channel?.close();
+    this.disconnected();
+  }
+
+  private dial(): void {
+    const url = this.urls[this.urlAt % this.urls.length];
+    this.urlAt++;
+    if (url === undefined) return;
+    const channel = this.options.dial(url);
+    this.channel = channel;
+    channel.onMessage = (bytes) => this.received(channel, bytes);
+    channel.onDrain = () => {};
+    channel.onClose = (reason) => this.closed(channel, reason);
+    const { clusterId, memberId } = this.options;
+    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: this.id };
+    this.transmit(channel, { hello, messages: [], chunks: [], ack: undefined });
+    this.timer = this.options.timers.after(helloTimeoutMs, () => this.closed(channel, 'no hello in time'));
+  }
+
+  private transmit(channel: Channel, batch: PeerBatch): void {
+    const bytes = encodePeerBatch(batch);
+    this.options.metrics.peerSentBytes.inc([this.label], bytes.length);
+    channel.send(bytes);
+  }
+
+  private received(channel: Channel, bytes: Uint8Array): void {
+    if (channel !== this.channel) return;
+    let batch: PeerBatch;
+    try {
+      batch = decodePeerBatch(bytes);
+    } catch (error) {
+      this.closed(channel, `malformed message: ${(error as Error).message}`);
+      return;
+    }
+    if (batch.hello !== undefined) {
+      const problem = helloProblem(batch.hello, this.options, this.id);
+      if (problem !== undefined) this.closed(channel, problem);
+      else this.opened();
+    }
+    if (batch.ack !== undefined) this.options.onAck(this.id, batch.ack);
+  }
+
+  private opened(): void {
+    this.timer?.cancel();
+    this.timer = undefined;
+    this.backoffMs = backoffMinMs;
+    this.openSinceMs = this.options.clock.monotonicMs();
+    this.options.metrics.activePeers.set([hexId(this.options.memberId), this.label], 1);
+    this.options.log.info('peer stream is open', { peer: this.label });
+  }
+
+  private closed(channel: Channel, reason: string): void {
+    if (channel !== this.channel) return;
+    channel.close();
+    const { log, clock, random, timers } = this.options;
+    const held = this.limit.pass(this.isOpen ? 'lost' : 'failed', clock.monotonicMs());
+    if (held !== undefined) {
+      log.warn(this.isOpen ? 'lost the stream to a peer' : 'could not reach a peer', {
+        peer: this.label,
+        urls: this.urls,
+        reason,
+        repeated: held,
+      });
+    }
+    this.disconnected();
+    this.timer?.cancel();
+    const jitter = (random.u32() / 0x1_0000_0000) * this.backoffMs;
+    this.timer = timers.after(this.backoffMs / 2 + jitter, () => this.dial());
+    this.backoffMs = Math.min(this.backoffMs * 2, backoffMaxMs);
+    this.options.onUnreachable(this.id);
+  }
+
+  private disconnected(): void {
+    if (this.isOpen) {
+      const labels = [hexId(this.options.memberId), this.label];
+      this.options.metrics.activePeers.set(labels, 0);
+      this.options.metrics.disconnectedPeers.inc(labels);
+    }
+    this.channel = undefined;
+    this.openSinceMs = undefined;
+    this.messages = [];
+    this.chunks = [];
+  }
+}
+
+interface IncomingEvents {
+  named(peer: IncomingPeer): void;
+  gone(peer: IncomingPeer): void;
+}
+
+class IncomingPeer {
+  /** 0n until the hello has come. */
+  from: bigint;
+  private readonly options: PeersOptions;
+  private readonly channel: Channel;
+  private readonly events: IncomingEvents;
+  private label: string;
+  private closed: boolean;
+
+  constructor(options: PeersOptions, channel: Channel, events: IncomingEvents) {
+    this.from = 0n;
+    this.options = options;
+    this.channel = channel;
+    this.events = events;
+    this.label = '';
+    this.closed = false;
+    channel.onMessage = (bytes) => this.received(bytes);
+    channel.onDrain = () => {};
+    channel.onClose = () => {
+      this.closed = true;
+      events.gone(this);
+    };
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.channel.close();
+    this.events.gone(this);
+  }
+
+  private received(bytes: Uint8Array): void {
+    if (this.closed) return;
+    let batch: PeerBatch;
+    try {
+      batch = decodePeerBatch(bytes);
+    } catch (error) {
+      this.refuse(`malformed message: ${(error as Error).message}`);
+      return;
+    }
+    if (this.from === 0n && !this.greeted(batch.hello)) return;
+    this.options.metrics.peerReceivedBytes.inc([this.label], bytes.length);
+    const { memberId, onMessages, onChunk } = this.options;
+    if (batch.messages.length > 0) {
+      onMessages(batch.messages.filter((m) => m.from === this.from && m.to === memberId));
+    }
+    for (const chunk of batch.chunks) onChunk(this.from, chunk, (ack) => this.acknowledge(ack));
+  }
+
+  private greeted(hello: PeerHello | undefined): boolean {
+    const problem = hello === undefined ? 'no hello' : helloProblem(hello, this.options, hello.from);
+    if (hello === undefined || problem !== undefined) {
+      this.refuse(problem ?? 'no hello');
+      return false;
+    }
+    this.from = hello.from;
+    this.label = hexId(hello.from);
+    const { clusterId, memberId } = this.options;
+    const answer: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: hello.from };
+    this.channel.send(encodePeerBatch({ hello: answer, messages: [], chunks: [], ack: undefined }));
+    this.events.named(this);
+    return true;
+  }
+
+  private acknowledge(ack: SnapshotAck): void {
+    if (!this.closed) this.channel.send(encodePeerBatch({ hello: undefined, messages: [], chunks: [], ack }));
+  }
+
+  private refuse(reason: string): void {
+    this.options.log.warn('refused a peer stream', { peer: this.label, reason });
+    this.close();
+  }
+}
+
+function helloProblem(hello: PeerHello, options: PeersOptions, from: bigint): string | undefined {
+  if (hello.protocol !== peerProtocol)
+    return `peer protocol ${hello.protocol}, this member speaks ${peerProtocol}`;
+  if (hello.clusterId !== options.clusterId) {
+    return `cluster ID mismatch: peer is of ${hexId(hello.clusterId)}, this member of ${hexId(options.clusterId)}`;
+  }
+  if (hello.to !== options.memberId) return `peer looks for member ${hexId(hello.to)}`;
+  if (hello.from !== from) return `peer is ${hexId(hello.from)} instead of ${hexId(from)}`;
+  if (options.isRemoved(hello.from)) return `member ${hexId(hello.from)} was removed from the cluster`;
+  return undefined;
+}

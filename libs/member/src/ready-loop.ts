@@ -1,0 +1,409 @@
+/**
+ * The heart: inputs only enqueue and wake the loop; once per event-loop turn it takes everything.
+ *
+ *   inbox ──step──► raft ◄──propose── the turn's proposals        ◄── reads of the turn: one ReadIndex
+ *                    │ one Ready
+ *     ┌──────────────┼──────────────────────────┬──────────────────────┐
+ *   messages     entries, hard state        committed              readStates
+ *     │              │ log, synced              │ apply, ≤ 8 ms        │
+ *     ▼              ▼                          ▼                      ▼
+ *   peers        persisted ──► promises     store.commit, once     reads served
+ *                              to peers         │
+ *                                               ▼ replies, events: one message per gateway
+ *
+ * Messages leave before anything is applied and before the disk is asked, so that heartbeats are never late because of
+ * either. A failed write never comes back: it ends the process.
+ */
+import { assert, type Clock, Deque, hexId, type Log, type Timers, type Tracer } from '@quoin/base';
+import {
+  decodeMemberChange,
+  decodeProposalBatch,
+  etcdErrors,
+  type MemberChange,
+  Method,
+  type Proposal,
+} from '@quoin/contracts';
+import {
+  ConfChangeType,
+  decodeConfChange,
+  type Entry,
+  EntryType,
+  type Message,
+  MessageType,
+  type Raft,
+  type Ready,
+  type SoftState,
+} from '@quoin/raft';
+import type { Wal } from '@quoin/wal';
+import { isRefused, type Outcome, type StateMachine } from './apply.ts';
+import type { Call } from './call.ts';
+import type { MemberMetrics } from './member-metrics.ts';
+import type { Peers } from './peer-session.ts';
+import type { Proposals, ProposeResult } from './proposals.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { ReadIndex } from './read-index.ts';
+
+export interface ReadyLoopParts {
+  readonly memberId: bigint;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly tracer: Tracer | undefined;
+  readonly metrics: MemberMetrics;
+  readonly raft: Raft;
+  readonly wal: Wal;
+  readonly machine: StateMachine;
+  readonly proposals: Proposals;
+  readonly reads: ReadIndex;
+  readonly peers: Peers;
+  readonly applySliceMs: number;
+  readonly slowApplyMs: number;
+  readonly slowFsyncMs: number;
+}
+
+/** What happens around the loop; all called within a turn. */
+export interface ReadyLoopHooks {
+  /** Leader, role or term changed. */
+  softState(state: SoftState): void;
+  /** Raft wants that peer to be sent the state. Called after the turn's commit. */
+  sendSnapshot(to: bigint): void;
+  /** Raft takes the state offered by `offerSnapshot`: put it in force once the log says so, then call `done`. */
+  installSnapshot(index: number, done: () => void): void;
+  membershipChanged(): void;
+  /** This member has applied an entry of its own term as the leader. */
+  leaderReady(): void;
+  /** Calls that asked for a physical compaction wait until it has happened. */
+  compactionWanted(call: Call | undefined, body: Uint8Array, physical: Proposal): void;
+  /** After apply and commit: background work of one turn. True when there is more at once. */
+  afterApply(): boolean;
+  /** The end of the turn: what is to be sent is sent. */
+  flush(): void;
+}
+
+interface SampledAppend {
+  readonly trace: Uint8Array;
+  readonly method: number;
+}
+
+export class ReadyLoop {
+  /** Highest index known to be committed here. */
+  committedIndex: number;
+  softState: SoftState;
+  /** Bytes of entries applied since start. */
+  appliedBytes: number;
+  private readonly parts: ReadyLoopParts;
+  private readonly hooks: ReadyLoopHooks;
+  private readonly limit = new RateLimit(5_000);
+  private inbox: Message[];
+  private readonly committed = new Deque<Entry>();
+  private snapshotPeers: bigint[];
+  private offered: { index: number; decided: (taken: boolean) => void } | undefined;
+  private installing: boolean;
+  private scheduled: boolean;
+  private stopped: boolean;
+  /** Waiting to apply an entry of this term, which it leads. */
+  private leaderReadyTerm: number;
+
+  constructor(parts: ReadyLoopParts, hooks: ReadyLoopHooks) {
+    this.parts = parts;
+    this.hooks = hooks;
+    this.committedIndex = parts.machine.store.appliedIndex;
+    this.softState = { leader: 0n, role: 'follower', term: 0 };
+    this.appliedBytes = 0;
+    this.inbox = [];
+    this.snapshotPeers = [];
+    this.offered = undefined;
+    this.installing = false;
+    this.scheduled = false;
+    this.stopped = false;
+    this.leaderReadyTerm = 0;
+  }
+
+  get applyGap(): number {
+    return this.committedIndex - this.parts.machine.store.appliedIndex;
+  }
+
+  get isLeader(): boolean {
+    return this.softState.role === 'leader';
+  }
+
+  wake(): void {
+    if (this.scheduled || this.stopped) return;
+    this.scheduled = true;
+    this.parts.timers.endOfTurn(() => this.turn());
+  }
+
+  receive(messages: readonly Message[]): void {
+    for (const message of messages) this.inbox.push(message);
+    this.wake();
+  }
+
+  /** A whole state is on this disk: raft decides whether it is wanted. */
+  offerSnapshot(message: Message, index: number, decided: (taken: boolean) => void): void {
+    this.offered = { index, decided };
+    this.inbox.push(message);
+    this.wake();
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  private turn(): void {
+    this.scheduled = false;
+    // While the state is being replaced inputs wait: nothing may be applied to the one or the other.
+    if (this.stopped || this.installing) return;
+    const { raft, reads, machine } = this.parts;
+    this.stepInbox();
+    this.parts.proposals.flush((data) => this.propose(data));
+    reads.startRound(this.parts.clock.monotonicMs());
+    if (raft.hasReady()) this.take(raft.ready());
+    if (this.installing) {
+      this.hooks.flush();
+      return;
+    }
+    this.applySlice();
+    reads.applied(machine.store.appliedIndex);
+    this.startSnapshots();
+    const more = this.serveReads();
+    const background = this.hooks.afterApply();
+    this.hooks.flush();
+    if (more || background || this.committed.length > 0 || raft.hasReady() || this.inbox.length > 0)
+      this.wake();
+  }
+
+  private stepInbox(): void {
+    const messages = this.inbox;
+    if (messages.length === 0) return;
+    this.inbox = [];
+    for (const message of messages) {
+      // A follower's own business (its attributes) comes to whoever leads.
+      if (message.type === MessageType.propose) for (const entry of message.entries) this.propose(entry.data);
+      else this.parts.raft.step(message);
+    }
+  }
+
+  private propose(data: Uint8Array): ProposeResult {
+    const { raft } = this.parts;
+    const result = raft.propose(data);
+    if (result === 'ok') {
+      const { lastIndex, term } = raft.status();
+      return { index: lastIndex, term };
+    }
+    return result === 'notLeader' || result === 'transferring' ? 'notLeader' : 'overloaded';
+  }
+
+  private take(ready: Ready): void {
+    const { parts } = this;
+    if (ready.softState !== undefined) this.softStateChanged(ready.softState);
+    if (ready.hardState !== undefined)
+      this.committedIndex = Math.max(this.committedIndex, ready.hardState.commit);
+    for (const message of ready.messages) this.sendMessage(message);
+    this.persist(ready);
+    for (const entry of ready.committed) this.committed.push(entry);
+    const last = ready.committed.at(-1);
+    if (last !== undefined) this.committedIndex = Math.max(this.committedIndex, last.index);
+    for (const context of ready.droppedReads) parts.reads.dropped(context);
+    for (const { context, index } of ready.readStates) {
+      parts.reads.confirmed(context, index, parts.machine.store.appliedIndex);
+    }
+  }
+
+  private sendMessage(message: Message): void {
+    if (message.type === MessageType.snapshot) this.snapshotPeers.push(message.to);
+    else this.parts.peers.send(message);
+  }
+
+  private persist(ready: Ready): void {
+    const { wal, raft } = this.parts;
+    const offered = this.offered;
+    if (offered !== undefined && ready.snapshot?.index !== offered.index) {
+      this.offered = undefined;
+      offered.decided(false);
+    }
+    const { hardState, entries, mustSync, afterPersist, number } = ready;
+    const done = (): void => {
+      if (this.stopped) return;
+      raft.persisted(number);
+      for (const message of afterPersist) this.sendMessage(message);
+      this.wake();
+    };
+    if (ready.snapshot !== undefined) {
+      this.install(ready, done);
+      return;
+    }
+    if (hardState === undefined && entries.length === 0 && afterPersist.length === 0 && !mustSync) return;
+    const startedMs = this.parts.clock.monotonicMs();
+    const sampled = this.parts.tracer === undefined ? undefined : this.sampledOf(entries);
+    wal.append(hardState, entries, mustSync, () => {
+      if (entries.length > 0) this.observeAppend(startedMs, sampled);
+      done();
+    });
+  }
+
+  /** The log's record makes the switch: from there on a restart finds the new state, too. */
+  private install(ready: Ready, done: () => void): void {
+    const { snapshot, hardState } = ready;
+    const { wal } = this.parts;
+    const offered = this.offered;
+    assert(snapshot !== undefined && offered !== undefined, 'raft wants a state that nobody offered');
+    this.offered = undefined;
+    this.installing = true;
+    while (this.committed.length > 0) this.committed.shift();
+    wal.saveSnapshot(snapshot, () => {
+      wal.append(hardState, [], true, () => {
+        if (this.stopped) return;
+        this.hooks.installSnapshot(snapshot.index, () => {
+          this.installing = false;
+          this.committedIndex = Math.max(this.committedIndex, snapshot.index);
+          offered.decided(true);
+          this.parts.reads.applied(snapshot.index);
+          done();
+        });
+      });
+    });
+  }
+
+  private sampledOf(entries: readonly Entry[]): SampledAppend[] | undefined {
+    let sampled: SampledAppend[] | undefined;
+    for (const entry of entries) {
+      if (entry.type !== EntryType.normal || entry.data.length === 0) continue;
+      for (const { trace, method } of decodeProposalBatch(entry.data).proposals) {
+        if (trace.length === 0) continue;
+        sampled ??= [];
+        sampled.push({ trace, method });
+      }
+    }
+    return sampled;
+  }
+
+  private observeAppend(startedMs: number, sampled: readonly SampledAppend[] | undefined): void {
+    const { clock, log, tracer, slowFsyncMs } = this.parts;
+    const durationMs = clock.monotonicMs() - startedMs;
+    if (durationMs > slowFsyncMs) {
+      const repeated = this.limit.pass('fsync', clock.monotonicMs());
+      if (repeated !== undefined) log.warn('slow fsync of the log', { durationMs, repeated });
+    }
+    if (sampled === undefined || tracer === undefined) return;
+    const endMs = clock.wallMs();
+    const name = this.isLeader ? 'wal.fsync' : 'follower.append';
+    const attributes = { 'quoin.member': hexId(this.parts.memberId) };
+    for (const { trace } of sampled) tracer.record(name, trace, endMs - durationMs, endMs, attributes);
+  }
+
+  private softStateChanged(state: SoftState): void {
+    const { reads, proposals, clock } = this.parts;
+    const before = this.softState;
+    this.softState = state;
+    const newLeader = state.leader !== 0n && (state.leader !== before.leader || state.term !== before.term);
+    if (newLeader) proposals.leaderElected(clock.monotonicMs());
+    if (newLeader || state.leader === 0n) reads.leaderChanged(state.leader !== 0n, clock.monotonicMs());
+    if (state.role === 'leader' && before.role !== 'leader') this.leaderReadyTerm = state.term;
+    if (state.role !== 'leader') this.leaderReadyTerm = 0;
+    this.hooks.softState(state);
+  }
+
+  private startSnapshots(): void {
+    if (this.snapshotPeers.length === 0) return;
+    const peers = this.snapshotPeers;
+    this.snapshotPeers = [];
+    for (const to of peers) this.hooks.sendSnapshot(to);
+  }
+
+  private applySlice(): void {
+    const { clock, machine, raft, metrics, applySliceMs, slowApplyMs, log } = this.parts;
+    if (this.committed.length === 0) return;
+    const startedMs = clock.monotonicMs();
+    let last: Entry | undefined;
+    let count = 0;
+    do {
+      last = this.committed.shift()!;
+      this.applyEntry(last);
+      this.appliedBytes += last.data.length;
+      count++;
+    } while (this.committed.length > 0 && clock.monotonicMs() - startedMs < applySliceMs);
+    const commitMs = clock.monotonicMs();
+    machine.store.commit(last.index, last.term);
+    raft.applied(last.index);
+    const endMs = clock.monotonicMs();
+    metrics.commitSeconds.observe((endMs - commitMs) / 1_000);
+    if (endMs - startedMs > slowApplyMs) {
+      metrics.slowApplies.inc();
+      const repeated = this.limit.pass('apply', endMs);
+      if (repeated !== undefined)
+        log.warn('apply took too long', { durationMs: endMs - startedMs, entries: count, repeated });
+    }
+    if (this.leaderReadyTerm !== 0 && last.term === this.leaderReadyTerm) {
+      this.leaderReadyTerm = 0;
+      this.parts.reads.retry(endMs);
+      this.hooks.leaderReady();
+    }
+  }
+
+  private applyEntry(entry: Entry): void {
+    this.parts.proposals.committedAt(entry.index, entry.term);
+    if (entry.type === EntryType.confChange) this.applyConfChange(entry);
+    else if (entry.data.length > 0) {
+      for (const proposal of decodeProposalBatch(entry.data).proposals) this.applyProposal(proposal);
+    }
+  }
+
+  private applyProposal(proposal: Proposal): void {
+    const { machine, proposals, tracer, memberId } = this.parts;
+    const pending = proposals.take(proposal.origin, proposal.id);
+    const call = pending?.call;
+    const span =
+      proposal.trace.length > 0 && tracer !== undefined
+        ? tracer.start('member.apply', proposal.trace, { 'quoin.member': hexId(memberId) })
+        : undefined;
+    const outcome = machine.apply(proposal, call !== undefined);
+    span?.end();
+    if (proposal.method === Method.compact && !isRefused(outcome))
+      this.hooks.compactionWanted(call, outcome, proposal);
+    else if (proposal.method === Method.memberUpdate) this.answerMembership(call, outcome);
+    else if (call !== undefined) answer(call, outcome);
+    if (proposal.method === Method.attributes) this.hooks.membershipChanged();
+  }
+
+  private applyConfChange(entry: Entry): void {
+    const { machine, raft, proposals } = this.parts;
+    const cc = decodeConfChange(entry.data);
+    const change: MemberChange | undefined =
+      cc.context.length === 0 ? undefined : decodeMemberChange(cc.context);
+    const kind = cc.changes[0]?.type === ConfChangeType.removeNode ? 'remove' : 'add';
+    const call = change === undefined ? undefined : proposals.take(change.origin, change.id)?.call;
+    // Refused here it is refused on every member, and raft's membership stays as it is.
+    const problem = change === undefined ? undefined : machine.memberChangeError(change, kind);
+    const invalid =
+      problem ?? (raft.checkConfChange(cc) === undefined ? undefined : etcdErrors.memberNotFound);
+    if (invalid !== undefined) {
+      call?.fail(invalid);
+      return;
+    }
+    this.answerMembership(call, machine.memberChanged(change, kind, raft.applyConfChange(cc)));
+  }
+
+  private answerMembership(call: Call | undefined, outcome: Outcome): void {
+    if (call !== undefined) answer(call, outcome);
+    this.hooks.membershipChanged();
+  }
+
+  /** True when reads are left for the next turn. */
+  private serveReads(): boolean {
+    const { reads, clock, applySliceMs } = this.parts;
+    if (!reads.hasReady) return false;
+    const startedMs = clock.monotonicMs();
+    let read = reads.takeReady();
+    while (read !== undefined) {
+      read.serve();
+      if (clock.monotonicMs() - startedMs >= applySliceMs) break;
+      read = reads.takeReady();
+    }
+    return reads.hasReady;
+  }
+}
+
+function answer(call: Call, outcome: Outcome): void {
+  if (isRefused(outcome)) call.fail(outcome);
+  else call.reply(outcome);
+}

@@ -1,0 +1,288 @@
+/**
+ * What a gateway can ask of a member, and which way each request goes:
+ *
+ *   range, read-only txn ── serializable ──────────────► read at the end of this turn
+ *                        └─ else ──► ReadIndex ────────► read when recent enough
+ *   put, delete, txn, compact, lease grant and revoke ─► proposal          leader only
+ *   lease keep-alive and time-to-live ─────────────────► lessor            leader only, once it knows all leases
+ *   member add, remove, promote ───────────────────────► membership change leader only
+ *   status, leases, history, backup, member list ──────► this member's state
+ *
+ * "Leader only" elsewhere answers `not taken`: the gateway goes to the leader with it.
+ */
+import { type Clock, emptyBytes, type Tracer } from '@quoin/base';
+import {
+  Code,
+  decodeWatchHistoryRequest,
+  encodeWatchHistoryResponse,
+  etcdErrors,
+  Method,
+  malformedRequest,
+  methodName,
+  type RangeRequestView,
+  readRangeRequest,
+  readTxnRequest,
+  type TxnRequestView,
+  WireError,
+  writeLeaseLeasesResponse,
+  writeRangeResponse,
+  writeTxnResponse,
+} from '@quoin/contracts';
+import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
+import type { StateMachine } from './apply.ts';
+import { isReadOnly, isSerializable, planError, planTxn, rangeError, runReadOnly } from './apply-txn.ts';
+import type { Backups } from './backup.ts';
+import type { StatusView } from './cluster-messages.ts';
+import {
+  readAlarmIsGet,
+  readMemberList,
+  writeAlarmResponse,
+  writeMembersResponse,
+  writeStatusResponse,
+} from './cluster-messages.ts';
+import type { ClusterRequests } from './cluster-requests.ts';
+import type { MemberConfig } from './config.ts';
+import type { LeaseRequests } from './lease-requests.ts';
+import type { LinkCall } from './link-session.ts';
+import type { Proposals } from './proposals.ts';
+import type { ReadIndex } from './read-index.ts';
+import type { ReadyLoop } from './ready-loop.ts';
+
+export interface RequestsParts {
+  readonly config: MemberConfig;
+  readonly clock: Clock;
+  readonly tracer: Tracer | undefined;
+  readonly machine: StateMachine;
+  readonly proposals: Proposals;
+  readonly reads: ReadIndex;
+  readonly loop: ReadyLoop;
+  readonly leases: LeaseRequests;
+  readonly cluster: ClusterRequests;
+  readonly backups: Backups;
+  readonly isLearner: () => boolean;
+  readonly status: () => StatusView;
+}
+
+/** Entries that one slice of a long range visits. */
+const rangeSliceEntries = 2_000;
+const historyBytes = 1 << 20;
+
+interface LongRange {
+  readonly call: LinkCall;
+  readonly reader: RangeReader;
+}
+
+export class Requests {
+  private readonly parts: RequestsParts;
+  /** Reads of this turn that need no quorum. */
+  private local: LinkCall[];
+  private longRanges: LongRange[];
+
+  constructor(parts: RequestsParts) {
+    this.parts = parts;
+    this.local = [];
+    this.longRanges = [];
+  }
+
+  take(call: LinkCall): void {
+    const { tracer } = this.parts;
+    if (call.trace !== undefined && tracer !== undefined) {
+      call.span = tracer.start(`member.${methodName(call.method)}`, call.trace);
+    }
+    try {
+      this.route(call);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      call.fail(malformedRequest(error.message));
+    }
+  }
+
+  private route(call: LinkCall): void {
+    const { cluster, leases, backups } = this.parts;
+    if (this.parts.isLearner() && !this.learnerServes(call)) return call.notTaken();
+    switch (call.method) {
+      case Method.range:
+        return this.range(call);
+      case Method.txn:
+        return this.txn(call);
+      case Method.put:
+      case Method.deleteRange:
+      case Method.compact:
+      case Method.leaseRevoke:
+        return this.propose(call, call.method, call.body);
+      case Method.leaseGrant:
+        return leases.grant(call, (body) => this.propose(call, Method.leaseGrant, body));
+      case Method.leaseKeepAlive:
+      case Method.leaseTimeToLive:
+        return leases.take(call);
+      case Method.memberAdd:
+      case Method.memberRemove:
+      case Method.memberPromote:
+        return cluster.change(call);
+      case Method.memberUpdate:
+        return cluster.update(call, () => this.propose(call, Method.memberUpdate, call.body));
+      case Method.moveLeader:
+        return cluster.moveLeader(call);
+      case Method.memberList:
+        return readMemberList(call.body).linearizable ? this.parts.reads.add(call) : this.serveLater(call);
+      case Method.backup:
+        return backups.take(call);
+      case Method.status:
+      case Method.leaseLeases:
+      case Method.watchHistory:
+      case Method.defragment:
+        return this.serveLater(call);
+      case Method.alarm:
+        if (readAlarmIsGet(call.body)) return this.serveLater(call);
+    }
+    call.fail({
+      code: Code.unimplemented,
+      message: `etcdserver: ${methodName(call.method)} is not served yet`,
+    });
+  }
+
+  private learnerServes(call: LinkCall): boolean {
+    switch (call.method) {
+      case Method.status:
+      case Method.backup:
+      case Method.watchHistory:
+      case Method.defragment:
+        return true;
+      case Method.range:
+        return readRangeRequest(call.body).serializable;
+      default:
+        return false;
+    }
+  }
+
+  private serveLater(call: LinkCall): void {
+    this.local.push(call);
+    this.parts.loop.wake();
+  }
+
+  private range(call: LinkCall): void {
+    const request = readRangeRequest(call.body);
+    call.view = request;
+    if (request.serializable) this.serveLater(call);
+    else this.parts.reads.add(call);
+  }
+
+  private txn(call: LinkCall): void {
+    const request = readTxnRequest(call.body);
+    if (!isReadOnly(request)) return this.propose(call, Method.txn, call.body);
+    call.view = request;
+    if (isSerializable(request)) this.serveLater(call);
+    else this.parts.reads.add(call);
+  }
+
+  private propose(call: LinkCall, method: Method, body: Uint8Array): void {
+    const { loop, proposals, config, clock } = this.parts;
+    if (!loop.isLeader) return call.notTaken();
+    if (loop.applyGap > config.maxApplyGap) return call.fail(etcdErrors.requestTooManyRequests);
+    proposals.add(method, body, call, clock.monotonicMs(), call.deadlineMs);
+    loop.wake();
+  }
+
+  /** Reads from the state as the last commit left it, and replies. */
+  serve(call: LinkCall): void {
+    const { machine } = this.parts;
+    switch (call.method) {
+      case Method.range:
+        return this.serveRange(call, call.view as RangeRequestView);
+      case Method.txn:
+        return this.serveTxn(call, call.view as TxnRequestView);
+      case Method.memberList:
+        return call.reply(
+          writeMembersResponse(machine.memberHeader(), undefined, machine.membership.members),
+        );
+      case Method.status:
+        return call.reply(writeStatusResponse(machine.header(), this.parts.status()));
+      case Method.leaseLeases:
+        return call.reply(writeLeaseLeasesResponse(machine.header(), this.parts.leases.ids()));
+      case Method.watchHistory:
+        return this.serveHistory(call);
+      case Method.alarm:
+        return call.reply(writeAlarmResponse(machine.header()));
+      case Method.defragment:
+        machine.store.defragment((error) => {
+          // etcd's answer has no header.
+          if (error === null) call.reply(emptyBytes);
+          else call.fail({ code: Code.unknown, message: error.message });
+        });
+        return;
+    }
+  }
+
+  /** One turn of local reads and long ranges. True when there is more at once. */
+  pump(): boolean {
+    const { clock, config } = this.parts;
+    const endMs = clock.monotonicMs() + config.applySliceMs;
+    const local = this.local;
+    this.local = [];
+    for (const call of local) call.serve();
+    const ranges = this.longRanges;
+    this.longRanges = [];
+    for (const range of ranges) {
+      if (clock.monotonicMs() < endMs) this.stepRange(range);
+      else this.longRanges.push(range);
+    }
+    return this.longRanges.length > 0;
+  }
+
+  /** The store is about to be replaced: reads in progress cannot go on. */
+  dropLongRanges(): void {
+    for (const { call, reader } of this.longRanges) {
+      reader.close();
+      call.fail(etcdErrors.leaderChanged);
+    }
+    this.longRanges = [];
+  }
+
+  private serveRange(call: LinkCall, request: RangeRequestView): void {
+    const { store } = this.parts.machine;
+    const problem = rangeError(request, store);
+    if (problem !== undefined) return call.fail(problem);
+    if (request.rangeEnd.length === 0) return this.answerRange(call, store.range(request));
+    const reader = store.rangeReader(request);
+    if (typeof reader === 'string') return this.answerRange(call, reader);
+    this.stepRange({ call, reader });
+  }
+
+  private stepRange(range: LongRange): void {
+    const { call, reader } = range;
+    if (call.done) reader.close();
+    else if (reader.step(rangeSliceEntries)) this.answerRange(call, reader.result());
+    else this.longRanges.push(range);
+  }
+
+  private answerRange(call: LinkCall, result: RangeResult | RevisionError): void {
+    if (result === 'compacted') return call.fail(etcdErrors.compacted);
+    if (result === 'future') return call.fail(etcdErrors.futureRev);
+    const pieces = writeRangeResponse(this.parts.machine.header(), result.kvs, result.more, result.count);
+    call.replyPieces(pieces);
+  }
+
+  private serveTxn(call: LinkCall, request: TxnRequestView): void {
+    const { store } = this.parts.machine;
+    const plan = planTxn(store, request);
+    const problem = planError(store, plan, store, () => false);
+    if (problem !== undefined) return call.fail(problem);
+    const { succeeded, responses } = runReadOnly(store, plan);
+    call.reply(writeTxnResponse(this.parts.machine.header(), succeeded, responses));
+  }
+
+  private serveHistory(call: LinkCall): void {
+    const request = decodeWatchHistoryRequest(call.body);
+    const { store } = this.parts.machine;
+    const result = store.history({
+      key: request.key,
+      rangeEnd: request.rangeEnd,
+      from: request.fromRevision,
+      // What is not there yet cannot be read; the gateway goes on with its feed.
+      to: Math.min(request.toRevision, store.revision),
+      prevKv: request.prevKv,
+      maxBytes: request.maxBytes === 0 ? historyBytes : Math.min(request.maxBytes, historyBytes),
+    });
+    call.reply(encodeWatchHistoryResponse(result));
+  }
+}
