@@ -10,6 +10,7 @@ import {
   frameBytes,
   hardStateBytes,
   headerBytes,
+  padByte,
   RecordType,
 } from './record.ts';
 
@@ -119,7 +120,9 @@ class GroupEncoder {
     const bodyCrc = this.body(unit);
     const header = { type, length: unit.bodyBytes, synced: this.synced, bodyCrc };
     encodeHeader(this.buffer, headerAt, header, this.sequence, this.offset);
-    this.at += unit.bytes - headerBytes - unit.bodyBytes;
+    const padBytes = unit.bytes - headerBytes - unit.bodyBytes;
+    this.buffer.fill(padByte, this.at, this.at + padBytes);
+    this.at += padBytes;
     this.offset += unit.bytes;
   }
 

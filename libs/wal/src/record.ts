@@ -14,7 +14,7 @@ import type { ConfState, Entry, EntryType, HardState, NodeId, SnapshotMeta } fro
  *
  *      0        4        8        12   13      16        20        24            24+length    multiple of 8
  *      ├────────┼────────┼────────┼────┼───────┼─────────┼─────────┼──────────────┼────────────┤
- *      │ magic  │ length │ synced │type│ 0 0 0 │ bodyCrc │ headCrc │ body         │ 0 …        │
+ *      │ magic  │ length │ synced │type│ 0 0 0 │ bodyCrc │ headCrc │ body         │ a5 … a5    │
  *      └────────┴────────┴────────┴────┴───────┴─────────┴─────────┴──────────────┴────────────┘
  *
  *  - `length` of the body, which `bodyCrc` covers.
@@ -22,9 +22,12 @@ import type { ConfState, Entry, EntryType, HardState, NodeId, SnapshotMeta } fro
  *    that everything before its `synced` had been synced: damage there is corruption and never a torn write.
  *  - `headCrc` covers bytes 0–19 after the segment's sequence number and the record's offset, so that a record from
  *    another place is never taken for valid.
+ *  - One to eight bytes of padding. They are not zero, so that a frame which ends in zeros was not wholly written:
+ *    space is zero before it is written.
  */
 export const headerBytes = 24;
 export const magic = 0x5157414c;
+export const padByte = 0xa5;
 
 export const RecordType = {
   /** Head of each segment: the member's opaque bytes. */
@@ -53,7 +56,7 @@ export interface Header {
 /** Bytes of a record in the segment, padding included. */
 export function frameBytes(bodyBytes: number): number {
   const end = headerBytes + bodyBytes;
-  return end + ((8 - (end % 8)) % 8);
+  return end + 8 - (end % 8);
 }
 
 const place = new Uint8Array(16);

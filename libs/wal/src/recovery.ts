@@ -43,6 +43,10 @@ export interface RecoveredLog {
   readonly last: OpenSegment | undefined;
   /** The last record is a mark. */
   readonly marked: boolean;
+  /** The last segment repeats the hard state and the snapshot of earlier ones. */
+  readonly headWritten: boolean;
+  /** Of all entries ever written, as far as the segments tell. */
+  readonly highestIndex: number;
 }
 
 export interface RecoveryOptions {
@@ -157,9 +161,13 @@ class Recovery {
     return text === undefined ? undefined : new WalError('metadata', `WAL ${dir} cannot be used: ${text}`);
   }
 
-  // A crash came between the end of this segment and the beginning of the next.
+  // The process died between the end of this segment and the beginning of the next. The end itself may be in the
+  // kernel's cache only: it must be durable before another segment follows it.
   private lastEnded(target: ScanTarget, path: string): void {
-    this.close(target.file, path, () => this.finish(undefined, false));
+    target.file.sync((error) => {
+      if (error !== null) return this.fail(`cannot sync ${path}`, error);
+      return this.close(target.file, path, () => this.finish(undefined, false));
+    });
   }
 
   private lastOpen(target: ScanTarget, path: string, end: ScanEnd): void {
@@ -173,7 +181,7 @@ class Recovery {
       if (end.broken === undefined) return this.clean(target, path, end, tail.dirtyEnd);
       return readFrame(target, end.offset, (readError, data) => {
         if (readError !== null) return this.fail(`cannot read ${path}`, readError);
-        if (!looksTorn(data, target.sequence, end.offset)) {
+        if (!looksTorn(data, target.sequence, end.offset, tail.dirtyEnd)) {
           return this.cb(corrupt(path, end.offset, end.broken ?? 'checksum mismatch'), null);
         }
         return this.clean(target, path, end, tail.dirtyEnd);
@@ -228,7 +236,10 @@ class Recovery {
       bytesRead: this.bytesRead,
     };
     // A rename that was seen may not be durable: the segment must not vanish with what is appended to it from now on.
-    this.syncDir(() => this.cb(null, { recovered, segments: this.segments, last, marked }));
+    const { headWritten, highest: highestIndex } = replay;
+    this.syncDir(() =>
+      this.cb(null, { recovered, segments: this.segments, last, marked, headWritten, highestIndex }),
+    );
   }
 
   private syncDir(cb: () => void): void {

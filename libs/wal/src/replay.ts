@@ -11,7 +11,11 @@ export class Replay {
   entries: Entry[];
   /** Index that an append would continue at. */
   next: number;
+  /** Highest index of any entry, replaced and released ones included. */
+  highest: number;
   private inSegment: number;
+  private stateInSegment: boolean;
+  private snapshotInSegment: boolean;
 
   constructor() {
     this.metadata = undefined;
@@ -19,13 +23,27 @@ export class Replay {
     this.snapshot = undefined;
     this.entries = [];
     this.next = 1;
+    this.highest = 0;
     this.inSegment = 0;
+    this.stateInSegment = false;
+    this.snapshotInSegment = false;
   }
 
-  /** `firstIndex` of the oldest segment is where the log begins: what came before has been released. */
+  /** Entries below `firstIndex` of the oldest segment have been released; it may begin by replacing some of them. */
   beginSegment(firstIndex: number): void {
     if (this.metadata === undefined) this.next = firstIndex;
+    this.highest = Math.max(this.highest, firstIndex - 1);
     this.inSegment = 0;
+    this.stateInSegment = false;
+    this.snapshotInSegment = false;
+  }
+
+  /** Whether the current segment alone tells hard state and snapshot. */
+  get headWritten(): boolean {
+    return (
+      this.stateInSegment === (this.hardState !== undefined) &&
+      this.snapshotInSegment === (this.snapshot !== undefined)
+    );
   }
 
   /** Records of the current segment so far. */
@@ -44,6 +62,7 @@ export class Replay {
         return this.applyMetadata(body);
       case RecordType.hardState:
         this.hardState = decodeHardState(body);
+        this.stateInSegment = true;
         return undefined;
       case RecordType.entries:
         return this.applyEntries(decodeEntries(body));
@@ -82,12 +101,14 @@ export class Replay {
       if (entry.index > covered) this.entries.push(entry);
       this.next = entry.index + 1;
     }
+    this.highest = Math.max(this.highest, this.next - 1);
     return undefined;
   }
 
   // Raft's rule for an installed snapshot (Raft paper, figure 13, steps 6 and 7): a log that has the snapshot's last
   // entry keeps what follows it, any other log is replaced. A snapshot of the member's own state always matches.
   private applySnapshot(meta: SnapshotMeta): void {
+    this.snapshotInSegment = true;
     // Each segment repeats the last one.
     if (this.snapshot !== undefined && meta.index <= this.snapshot.index) return;
     this.snapshot = meta;

@@ -1,5 +1,5 @@
 import { assert, crc32c, type DiskError, type DiskFile, readU32BE } from '@quoin/base';
-import { decodeHeader, frameBytes, headerBytes, magic, RecordType } from './record.ts';
+import { decodeHeader, frameBytes, headerBytes, magic, padByte, RecordType } from './record.ts';
 
 /** How reading a segment ended. */
 export interface ScanEnd {
@@ -78,6 +78,9 @@ class SegmentScan {
       if (at + frame > data.length) return this.readAt(offset + at, Math.max(frame, chunkBytes));
       const body = data.subarray(at + headerBytes, at + headerBytes + header.length);
       if (crc32c(body) !== header.bodyCrc) return this.end(offset + at, 'checksum mismatch');
+      if (!isPadding(data, at + headerBytes + header.length, at + frame)) {
+        return this.end(offset + at, 'the padding of a record is not what is written there');
+      }
       const wrong = this.onRecord(header.type, body);
       if (wrong !== undefined) return this.end(offset + at, wrong, true);
       this.last = header.type;
@@ -158,7 +161,7 @@ export function readFrame(
     if (error !== null || head.length < headerBytes) return cb(error, head);
     const header = decodeHeader(head, 0, sequence, offset);
     if (header === undefined) return cb(null, head);
-    return file.read(offset, Math.min(headerBytes + header.length, bytes - offset), cb);
+    return file.read(offset, Math.min(frameBytes(header.length), bytes - offset), cb);
   });
 }
 
@@ -167,24 +170,29 @@ const sectorBytes = 512;
 
 /**
  * Whether a broken record of the last group looks like a write that a crash cut short. Space is zero before it is
- * written, so a torn record has a sector (or its part of one) that is all zeros; damage leaves none. `data` is what
- * `readFrame` gives.
+ * written and a frame ends in bytes that are not, so a torn record ends in zeros, or has a sector (or its part of one)
+ * that is all zeros; damage leaves neither. `data` is what `readFrame` gives; `dirtyEnd` is where the file's zeros begin.
  */
-export function looksTorn(data: Uint8Array, sequence: number, offset: number): boolean {
-  if (data.length < headerBytes) return true;
+export function looksTorn(data: Uint8Array, sequence: number, offset: number, dirtyEnd: number): boolean {
   // A bit flip leaves three bytes of the magic number; space that was never written, or lost, has none of them.
   let matching = 0;
   for (let i = 0; i < 4; i++) if (data[i] === ((magic >>> (24 - 8 * i)) & 0xff)) matching++;
-  if (matching < 3) return true;
+  if (matching < 3 || data.length < headerBytes) return true;
   const header = decodeHeader(data, 0, sequence, offset);
-  const end = header === undefined ? headerBytes : headerBytes + header.length;
-  if (end > data.length) return true;
+  const end = header === undefined ? headerBytes : frameBytes(header.length);
+  const least = header === undefined ? frameBytes(0) : end;
+  if (offset + least > dirtyEnd) return true;
   for (let at = 0; at < end; ) {
     const next = Math.min(at + sectorBytes - ((offset + at) % sectorBytes), end);
     if (isZero(data.subarray(at, next))) return true;
     at = next;
   }
   return false;
+}
+
+function isPadding(data: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (data[i] !== padByte) return false;
+  return true;
 }
 
 export function isZero(bytes: Uint8Array): boolean {

@@ -9,7 +9,10 @@ export interface SegmentName {
   readonly name: string;
   /** 1 for the first segment of a log, and one more for each that follows. */
   readonly sequence: number;
-  /** Of the first entry written to it: live entries of earlier segments are below. */
+  /**
+   * One above the highest index in any earlier segment. The first entry here may be lower, when it replaces some of
+   * theirs; but it may also have been lost in a crash, so nothing is concluded from that.
+   */
   readonly firstIndex: number;
 }
 

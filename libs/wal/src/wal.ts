@@ -29,7 +29,7 @@ interface Opening {
 }
 
 /** What a log starts from. */
-type Start = Pick<RecoveredLog, 'recovered' | 'marked'>;
+type Start = Pick<RecoveredLog, 'recovered' | 'marked' | 'headWritten' | 'highestIndex'>;
 
 /**
  * The durable log of one member. Every callback comes in the order of the calls, never before the call has returned.
@@ -70,6 +70,8 @@ export class Wal {
   private lazyState: HardState | undefined;
   /** Highest index that an append may follow. */
   private lastIndex: number;
+  /** Highest index of an entry ever written, replaced ones included: what the next segment's name is made of. */
+  private highestIndex: number;
   private releaseIndex = 0;
   private releasing = false;
   /** What the last segment repeats of earlier ones is durable. */
@@ -98,6 +100,7 @@ export class Wal {
     this.snapshot = log.recovered.snapshot;
     this.lazyState = undefined;
     this.lastIndex = log.recovered.nextIndex - 1;
+    this.highestIndex = log.highestIndex;
   }
 
   /** Whether `dir` holds a log: at least one segment. A missing directory holds none. */
@@ -140,7 +143,8 @@ export class Wal {
     });
   }
 
-  // Without a last segment to go on with, the next one is made first, and gets what each segment repeats.
+  // Without a last segment to go on with, the next one is made first. A last segment may lack what each repeats: a
+  // crash came before it was synced.
   private static start(
     opening: Opening,
     segments: SegmentName[],
@@ -154,12 +158,12 @@ export class Wal {
       const wal = new Wal(opening, maker, segments, segment, log);
       fail = (what, error) => wal.fail(what, error);
       maker.prepare(segment.name.sequence + 1);
-      if (last === undefined) wal.writeHead();
+      if (last === undefined || !log.headWritten) wal.writeHead();
       cb(null, wal, log.recovered);
     };
     if (last !== undefined) return begin(last);
     maker.prepare((segments.at(-1)?.sequence ?? 0) + 1);
-    return maker.take(log.recovered.nextIndex, headBytes(log.recovered), (segment) => {
+    return maker.take(log.highestIndex + 1, headBytes(log.recovered), (segment) => {
       segments.push(segment.name);
       begin(segment);
     });
@@ -299,9 +303,11 @@ export class Wal {
   }
 
   private write(units: readonly Unit[], bytes: number, topUp: boolean): void {
-    for (const { state, snapshot } of units) {
+    for (const { state, snapshot, entries } of units) {
       if (state !== undefined) this.hardState = state;
       if (snapshot !== undefined) this.snapshot = snapshot;
+      if (entries.length > 0)
+        this.highestIndex = Math.max(this.highestIndex, entries[entries.length - 1]!.index);
     }
     this.marked = units[units.length - 1]!.type === RecordType.mark;
     this.writeChunks(encodeGroup(units, this.segment.sequence, this.offset, this.synced), bytes, () => {
@@ -363,7 +369,7 @@ export class Wal {
     const head = this.head();
     let minBytes = endBytes + this.pending.at(0)!.bytes;
     for (const unit of head) minBytes += unit.bytes;
-    this.maker.take(this.firstPendingIndex(), minBytes, (segment) => {
+    this.maker.take(this.highestIndex + 1, minBytes, (segment) => {
       assert(segment.bytes < 0x1_0000_0000, 'offsets in a segment are 32 bits');
       const old = this.file;
       this.segments.push(segment.name);
@@ -393,15 +399,6 @@ export class Wal {
     const head = this.head();
     this.headDurable = head.length === 0;
     if (head.length > 0) this.writeGroup(head, false);
-  }
-
-  /** Live entries of earlier segments are below the first entry that the new segment gets. */
-  private firstPendingIndex(): number {
-    for (let i = 0; i < this.pending.length; i++) {
-      const first = this.pending.at(i)!.entries[0];
-      if (first !== undefined) return first.index;
-    }
-    return this.lastIndex + 1;
   }
 
   // One at a time with a sync of the directory each, oldest first: a crash can only bring back a suffix without gaps.
@@ -499,7 +496,7 @@ function newLog(metadata: Uint8Array): Start {
     segments: 1,
     bytesRead: 0,
   };
-  return { recovered, marked: false };
+  return { recovered, marked: false, headWritten: true, highestIndex: 0 };
 }
 
 /** Room for what the new segment repeats. */
