@@ -1,5 +1,36 @@
+import { fromBinary } from '@bufbuild/protobuf';
+import {
+  etcdErrors,
+  Method,
+  malformedRequest,
+  type Rpc,
+  type RpcStatus,
+  readLeaseGrantRequest,
+  readLeaseKeepAliveRequest,
+  readLeaseLeasesRequest,
+  readLeaseRevokeRequest,
+  readLeaseTimeToLiveRequest,
+  rpcByPath,
+  services,
+  unimplemented,
+} from '@quoin/contracts';
+import { CallState, type Target } from './call.ts';
 import { type GatewayConfig, type GatewayOptions, gatewayConfig, gatewayConfigError } from './config.ts';
+import { endSpan, type Forward, GatewayCore, wantsLeader } from './core.ts';
+import { ElectionService } from './election.ts';
+import { HealthService } from './health.ts';
+import { type HttpReply, HttpStatusPages } from './http-status.ts';
+import { checkKv } from './kv.ts';
+import { KeepAliveStream } from './lease.ts';
+import { LockService } from './lock.ts';
+import { SnapshotStream } from './maintenance.ts';
+import { MemberRouter } from './member-router.ts';
+import { ApiMetrics, LinkMetrics, type RpcCounts, WatchMetrics } from './metrics.ts';
 import type { ApiHandler, CallContext, CancelCall, GatewayPorts, ServerStream, UnaryReply } from './ports.ts';
+import { RangeStream } from './range-stream.ts';
+import { type StreamHandler, TrackedStream } from './tracked-stream.ts';
+import { WatchHub } from './watch-hub.ts';
+import { WatchStream } from './watch-stream.ts';
 
 export interface GatewayLinkStatus {
   readonly url: string;
@@ -25,13 +56,36 @@ export interface GatewayStatus {
   readonly watchers: number;
 }
 
-/** Called once with the HTTP status, content type and body. */
-export type HttpReply = (status: number, contentType: string, body: string) => void;
+/** A service that answers by itself. */
+export type UnaryHandler = (request: Uint8Array, context: CallContext, reply: UnaryReply) => CancelCall;
+
+interface UnaryRoute {
+  readonly counts: RpcCounts;
+  /** Undefined: known, but not served. */
+  readonly forward: ((request: Uint8Array) => Forward | RpcStatus) | undefined;
+  readonly handler: UnaryHandler | undefined;
+}
+
+type OpenStream = (context: CallContext, stream: ServerStream) => StreamHandler;
+
+const noCancel: CancelCall = () => undefined;
 
 /** The stateless client API of a cluster. */
 export class Gateway implements ApiHandler {
   readonly config: GatewayConfig;
   private readonly ports: GatewayPorts;
+  private readonly core: GatewayCore;
+  private readonly router: MemberRouter;
+  private readonly hub: WatchHub;
+  private readonly health: HealthService;
+  private readonly pages: HttpStatusPages;
+  private readonly metrics: ApiMetrics;
+  private readonly routes = new Map<string, UnaryRoute>();
+  private readonly streams = new Map<string, { readonly counts: RpcCounts; readonly open: OpenStream }>();
+  private readonly openStreams = new Set<TrackedStream>();
+  private unaryUnderWay = 0;
+  private onIdle: (() => void) | undefined;
+  private stopping = false;
 
   /** @throws Error with one line for the operator when the configuration is wrong. */
   constructor(options: GatewayOptions, ports: GatewayPorts) {
@@ -39,40 +93,287 @@ export class Gateway implements ApiHandler {
     this.ports = ports;
     const problem = gatewayConfigError(this.config);
     if (problem !== undefined) throw new Error(problem);
+    this.metrics = new ApiMetrics(ports.metrics);
+    const linkMetrics = new LinkMetrics(ports.metrics, {
+      hasLeader: () => (this.router.leader === 0n ? 0 : 1),
+      open: () => this.router.allLinks().filter((link) => link.open).length,
+      underWay: () => this.router.underWay(),
+    });
+    this.router = new MemberRouter(this.config, ports, linkMetrics, {
+      onView: () => this.onView(),
+      onFeed: (link, batch) => this.hub.onFeed(link, batch),
+    });
+    this.core = new GatewayCore(this.config, ports, this.router);
+    this.hub = new WatchHub(
+      this.core,
+      new WatchMetrics(ports.metrics, {
+        streams: () => this.hub.streamCount,
+        watchers: () => this.hub.watcherCount,
+        slow: () => this.hub.slowCount(),
+      }),
+    );
+    this.health = new HealthService(this.core, () => this.ready());
+    this.pages = new HttpStatusPages(this.core);
+    this.addRoutes();
   }
 
   /** Dials the members. Calls are taken from now on. */
   start(): void {
-    throw new Error('not built yet');
+    this.router.start();
   }
 
   /** Refuses new calls, lets unary ones that are under way be answered for a while, ends streams as etcd does. */
-  stop(_cb: () => void): void {
-    throw new Error('not built yet');
+  stop(cb: () => void): void {
+    this.stopping = true;
+    this.health.onChange();
+    for (const stream of [...this.openStreams]) stream.handler?.end(stream.handler.stopStatus);
+    const finish = (): void => {
+      this.onIdle = undefined;
+      timer.cancel();
+      this.hub.stop();
+      this.router.stop(etcdErrors.stopped);
+      cb();
+    };
+    const timer = this.ports.timers.after(this.config.stopDrainMs, finish);
+    this.onIdle = finish;
+    if (this.unaryUnderWay === 0) this.core.later(() => this.onIdle?.());
   }
 
   /** A leader is known and a member serves reads. */
   ready(): boolean {
-    throw new Error('not built yet');
+    return !this.stopping && this.router.leader !== 0n && this.router.home !== undefined;
   }
 
   status(): GatewayStatus {
-    throw new Error('not built yet');
+    const { router } = this;
+    return {
+      clusterId: router.clusterId(),
+      leader: router.leader,
+      term: router.term,
+      home: router.home?.memberId ?? 0n,
+      revision: router.revision,
+      links: router
+        .allLinks()
+        .map((link) => ({ url: link.url, memberId: link.memberId, name: link.name, open: link.open })),
+      watchStreams: this.hub.streamCount,
+      watchers: this.hub.watcherCount,
+    };
   }
 
-  unary(_path: string, _request: Uint8Array, _context: CallContext, _reply: UnaryReply): CancelCall {
-    throw new Error('not built yet');
+  unary(path: string, request: Uint8Array, context: CallContext, reply: UnaryReply): CancelCall {
+    const route = this.routes.get(path);
+    if (route === undefined) return this.refuse(reply, this.unserved(path));
+    const { counts } = route;
+    this.metrics.startUnary(counts);
+    this.unaryUnderWay++;
+    const end = (status: RpcStatus | null, pieces: readonly Uint8Array[]): void => {
+      this.unaryUnderWay--;
+      if (status === null) {
+        counts.end(0);
+        counts.sent++;
+      } else counts.end(status.code);
+      reply(status, pieces);
+      if (this.unaryUnderWay === 0) this.onIdle?.();
+    };
+    if (this.stopping) return this.refuse(end, etcdErrors.stopped);
+    if (wantsLeader(context) && this.router.leader === 0n) return this.refuse(end, etcdErrors.noLeader);
+    if (route.handler !== undefined) return this.handle(route, request, context, end);
+    return this.forward(route, request, context, end);
   }
 
-  stream(_path: string, _context: CallContext, _stream: ServerStream): void {
-    throw new Error('not built yet');
+  stream(path: string, context: CallContext, stream: ServerStream): void {
+    const route = this.streams.get(path);
+    if (route === undefined) {
+      this.core.later(() => stream.end(this.unserved(path)));
+      return;
+    }
+    this.metrics.startStream(route.counts);
+    const tracked = new TrackedStream(this.core, stream, route.counts, wantsLeader(context), () =>
+      this.openStreams.delete(tracked),
+    );
+    this.openStreams.add(tracked);
+    const refusal = this.stopping
+      ? etcdErrors.stopped
+      : wantsLeader(context) && this.router.leader === 0n
+        ? etcdErrors.noLeader
+        : undefined;
+    if (refusal !== undefined) this.core.later(() => tracked.end(refusal));
+    else tracked.handler = route.open(context, tracked);
   }
 
   /**
    * GET of /health, /livez, /readyz (and their checks) and /version; 404 for any other path.
    * `query` maps each parameter to its values.
    */
-  http(_path: string, _query: ReadonlyMap<string, readonly string[]>, _cb: HttpReply): void {
-    throw new Error(`not built yet ${this.ports === undefined}`);
+  http(path: string, query: ReadonlyMap<string, readonly string[]>, cb: HttpReply): void {
+    this.pages.get(path, query, cb);
+  }
+
+  private unserved(path: string): RpcStatus {
+    const rpc = rpcByPath.get(path);
+    const status = unimplemented(path);
+    if (rpc !== undefined) {
+      const counts = this.metrics.of(rpc);
+      counts.started++;
+      counts.end(status.code);
+    }
+    return status;
+  }
+
+  private refuse(reply: UnaryReply, status: RpcStatus): CancelCall {
+    this.core.later(() => reply(status, []));
+    return noCancel;
+  }
+
+  private handle(
+    route: UnaryRoute,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+  ): CancelCall {
+    let over = false;
+    const cancel = route.handler!(request, context, (status, pieces) => {
+      if (over) return;
+      over = true;
+      reply(status, pieces);
+    });
+    return () => {
+      if (over) return;
+      over = true;
+      cancel();
+      this.abandon(route.counts);
+    };
+  }
+
+  private forward(
+    route: UnaryRoute,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+  ): CancelCall {
+    let what: Forward | RpcStatus;
+    try {
+      what = route.forward!(request);
+    } catch (error) {
+      // WireError, or a plain Error of the generated reader.
+      return this.refuse(reply, malformedRequest(error instanceof Error ? error.message : String(error)));
+    }
+    if ('code' in what) return this.refuse(reply, what);
+    const { tracer } = this.ports;
+    const span =
+      tracer === undefined || context.trace === undefined
+        ? undefined
+        : tracer.start(route.counts.rpc.path.slice(1), context.trace);
+    const call = this.core.forward(
+      what,
+      request,
+      context,
+      span?.context ?? context.trace,
+      (status, pieces) => {
+        endSpan(span, status);
+        if (status === null && what.method === Method.compact) this.hub.onCompacted(request);
+        reply(status, pieces);
+      },
+    );
+    return () => {
+      if (call.state === CallState.done) return;
+      this.router.cancel(call);
+      endSpan(span, etcdErrors.canceled);
+      this.abandon(route.counts);
+    };
+  }
+
+  /** The client has gone: its call counts as cancelled. */
+  private abandon(counts: RpcCounts): void {
+    this.unaryUnderWay--;
+    counts.end(1);
+    if (this.unaryUnderWay === 0) this.onIdle?.();
+  }
+
+  private onView(): void {
+    this.hub.onView();
+    this.health.onChange();
+    for (const stream of [...this.openStreams]) stream.onView();
+  }
+
+  private addRoutes(): void {
+    const { maxTxnOps } = this.config;
+    for (const rpc of services.flatMap((service) => service.rpcs)) {
+      if (rpc.kind !== 'unary' || rpc.method === undefined) continue;
+      this.addForward(rpc, rpc.method, maxTxnOps);
+    }
+    const election = new ElectionService(this.core, this);
+    const lock = new LockService(this.core, this);
+    for (const [path, handler] of [...this.health.handlers(), ...election.handlers(), ...lock.handlers()]) {
+      this.routes.set(path, { counts: this.metrics.of(rpcByPath.get(path)!), forward: undefined, handler });
+    }
+    const open: [string, OpenStream][] = [
+      ['/etcdserverpb.KV/RangeStream', (context, stream) => new RangeStream(this.core, context, stream)],
+      ['/etcdserverpb.Watch/Watch', (_, stream) => new WatchStream(this.core, this.hub, stream)],
+      [
+        '/etcdserverpb.Lease/LeaseKeepAlive',
+        (context, stream) => new KeepAliveStream(this.core, context, stream),
+      ],
+      [
+        '/etcdserverpb.Maintenance/Snapshot',
+        (context, stream) => new SnapshotStream(this.core, context, stream),
+      ],
+      ['/grpc.health.v1.Health/Watch', (_, stream) => this.health.watch(stream)],
+      ['/v3electionpb.Election/Observe', (context, stream) => election.observe(context, stream)],
+    ];
+    for (const [path, opener] of open) {
+      this.streams.set(path, { counts: this.metrics.of(rpcByPath.get(path)!), open: opener });
+    }
+  }
+
+  private addForward(rpc: Rpc, method: Method, maxTxnOps: number): void {
+    const counts = this.metrics.of(rpc);
+    const forward = (request: Uint8Array): Forward | RpcStatus => {
+      if (method <= Method.compact) {
+        const verdict = checkKv(method, request, maxTxnOps);
+        if (typeof verdict !== 'string') return verdict;
+        return verdict === 'home' ? reads[method]! : writes[method]!;
+      }
+      const read = leaseReaders[method];
+      if (read !== undefined) read(request);
+      else fromBinary(rpc.request, request);
+      return fixed[method] ?? { method, target: 'leader', resend: false, bounded: true };
+    };
+    this.routes.set(rpc.path, { counts, forward, handler: undefined });
   }
 }
+
+function route(method: Method, target: Target, resend: boolean, bounded = true): Forward {
+  return { method, target, resend, bounded };
+}
+
+const reads: Partial<Record<Method, Forward>> = {
+  [Method.range]: route(Method.range, 'home', true),
+  [Method.txn]: route(Method.txn, 'home', true),
+};
+
+const writes: Partial<Record<Method, Forward>> = {
+  [Method.put]: route(Method.put, 'leader', false),
+  [Method.deleteRange]: route(Method.deleteRange, 'leader', false),
+  [Method.txn]: route(Method.txn, 'leader', false),
+  [Method.compact]: route(Method.compact, 'leader', false),
+};
+
+/** All others go to the leader and are never sent again. Defragment and hashes take as long as they take. */
+const fixed: Partial<Record<Method, Forward>> = {
+  [Method.leaseTimeToLive]: route(Method.leaseTimeToLive, 'leader', true),
+  [Method.leaseLeases]: route(Method.leaseLeases, 'home', true),
+  [Method.memberList]: route(Method.memberList, 'home', true),
+  [Method.status]: route(Method.status, 'home', true),
+  [Method.defragment]: route(Method.defragment, 'home', false, false),
+  [Method.hash]: route(Method.hash, 'home', true, false),
+  [Method.hashKV]: route(Method.hashKV, 'home', true, false),
+};
+
+const leaseReaders: Partial<Record<Method, (bytes: Uint8Array) => unknown>> = {
+  [Method.leaseGrant]: readLeaseGrantRequest,
+  [Method.leaseRevoke]: readLeaseRevokeRequest,
+  [Method.leaseKeepAlive]: readLeaseKeepAliveRequest,
+  [Method.leaseTimeToLive]: readLeaseTimeToLiveRequest,
+  [Method.leaseLeases]: readLeaseLeasesRequest,
+};

@@ -11,7 +11,8 @@ export {
   gatewayDefaults,
   grpcOverheadBytes,
 } from './config.ts';
-export { Gateway, type GatewayLinkStatus, type GatewayStatus, type HttpReply } from './gateway.ts';
+export { Gateway, type GatewayLinkStatus, type GatewayStatus } from './gateway.ts';
+export type { HttpReply } from './http-status.ts';
 export type {
   ApiHandler,
   CallContext,

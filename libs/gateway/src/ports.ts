@@ -1,4 +1,5 @@
 import type { Channel, Clock, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
+import type { RpcStatus } from '@quoin/contracts';
 
 /** What a gateway needs of the world. */
 export interface GatewayPorts {
@@ -13,12 +14,6 @@ export interface GatewayPorts {
    * The all-in-one node answers its own member's URL with a channel that stays in the process.
    */
   readonly dial: (peerUrl: string) => Channel;
-}
-
-/** A gRPC status other than OK. */
-export interface RpcStatus {
-  readonly code: number;
-  readonly message: string;
 }
 
 /** What came with a call, in whatever protocol. */

@@ -1,0 +1,120 @@
+import { emptyBytes, type Span } from '@quoin/base';
+import {
+  etcdErrors,
+  type Method,
+  malformedRequest,
+  type ResponseHeader,
+  type RpcStatus,
+  WireError,
+} from '@quoin/contracts';
+import type { Call, Target } from './call.ts';
+import type { GatewayConfig } from './config.ts';
+import type { MemberRouter } from './member-router.ts';
+import type { CallContext, GatewayPorts, UnaryReply } from './ports.ts';
+
+/** One forwarded request. */
+export interface Forward {
+  readonly method: Method;
+  readonly target: Target;
+  readonly resend: boolean;
+  /** False: it may take as long as its client waits. */
+  readonly bounded: boolean;
+}
+
+/** What every service of the gateway works with. */
+export class GatewayCore {
+  readonly config: GatewayConfig;
+  readonly ports: GatewayPorts;
+  readonly router: MemberRouter;
+
+  constructor(config: GatewayConfig, ports: GatewayPorts, router: MemberRouter) {
+    this.config = config;
+    this.ports = ports;
+    this.router = router;
+  }
+
+  /** For answers that need nobody else: never before the call has returned. */
+  later(fn: () => void): void {
+    this.ports.timers.endOfTurn(fn);
+  }
+
+  nowMs(): number {
+    return this.ports.clock.monotonicMs();
+  }
+
+  /** Header of an answer that the gateway makes itself: who would have answered. */
+  header(revision: number): ResponseHeader {
+    const { router } = this;
+    const state = router.home?.state;
+    return {
+      clusterId: router.clusterId(),
+      memberId: router.home?.memberId ?? 0n,
+      revision,
+      raftTerm: state?.term ?? router.term,
+    };
+  }
+
+  forward(
+    what: Forward,
+    body: Uint8Array,
+    context: CallContext,
+    trace: Uint8Array | undefined,
+    done: UnaryReply,
+    onPart?: (part: Uint8Array) => void,
+  ): Call {
+    const clientMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
+    return this.router.request({
+      method: what.method,
+      body,
+      target: what.target,
+      resend: what.resend,
+      deadlineMs: what.bounded ? Math.min(clientMs, this.nowMs() + this.config.requestTimeoutMs) : clientMs,
+      clientDeadlineMs: clientMs,
+      trace,
+      token: tokenOf(context),
+      done,
+      onPart,
+    });
+  }
+}
+
+/** The client's auth token, as it came; empty when there is none. */
+export function tokenOf(context: CallContext): string {
+  return context.metadata('token') ?? context.metadata('authorization') ?? '';
+}
+
+export function wantsLeader(context: CallContext): boolean {
+  return context.metadata('hasleader') === 'true';
+}
+
+/** Runs a reader over bytes that a client sent: its complaint is the client's answer. */
+export function readOr<T>(read: () => T, refuse: (status: RpcStatus) => void): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    refuse(malformedRequest(error.message));
+    return undefined;
+  }
+}
+
+/** The error as a call of the gateway's own sees it: a context without a client. */
+export function internalContext(deadlineMs: number | undefined, token: string): CallContext {
+  return {
+    deadlineMs,
+    metadata: (key) => (key === 'token' && token !== '' ? token : undefined),
+    trace: undefined,
+    peer: 'gateway',
+  };
+}
+
+/** Ends a span by how its call ended. */
+export function endSpan(span: Span | undefined, status: RpcStatus | null): void {
+  if (span === undefined) return;
+  if (status === null) span.end();
+  else span.fail(status.message);
+}
+
+export const noPieces: readonly Uint8Array[] = [emptyBytes];
+
+export const stopStatus = etcdErrors.stopped;

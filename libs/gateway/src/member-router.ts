@@ -1,0 +1,459 @@
+import { Deque, type Timer } from '@quoin/base';
+import {
+  etcdErrors,
+  type FeedBatch,
+  type LinkReply,
+  type MemberState,
+  Method,
+  type RpcStatus,
+} from '@quoin/contracts';
+import { Call, type CallOptions, CallState, type Target } from './call.ts';
+import type { GatewayConfig } from './config.ts';
+import { headerRevision } from './header.ts';
+import { type LinkOwner, MemberLink } from './member-link.ts';
+import type { LinkMetrics } from './metrics.ts';
+import type { GatewayPorts } from './ports.ts';
+
+/** What the rest of the gateway is told of the members. */
+export interface RouterListener {
+  /** The leader, the home member or a link changed. */
+  onView(): void;
+  onFeed(link: MemberLink, batch: FeedBatch): void;
+}
+
+/** Deadlines nearer to each other than this are seen to together. */
+const sweepMinMs = 5;
+
+/**
+ * Knows the members, and brings every request to the one it is for.
+ *
+ * The leader is what the member with the highest term says it is. The home member is kept as long as it is healthy:
+ * reachable, and it knows a leader (or nobody does); `homeUrl` comes first. A request that cannot be sent waits, unsent,
+ * until its member is there or its deadline passes.
+ */
+export class MemberRouter implements LinkOwner {
+  /** The highest revision seen in any answer or state: no event above it has been acknowledged through this gateway. */
+  revision = 0;
+  /** The highest compact revision known. */
+  compactRevision = 0;
+  leader = 0n;
+  term = 0;
+  leaderLink: MemberLink | undefined;
+  home: MemberLink | undefined;
+  private readonly config: GatewayConfig;
+  private readonly ports: GatewayPorts;
+  private readonly metrics: LinkMetrics;
+  private readonly listener: RouterListener;
+  private readonly links = new Map<string, MemberLink>();
+  private cluster = 0n;
+  private readonly waiting: Record<Target, Deque<Call>> = { leader: new Deque(), home: new Deque() };
+  private readonly live: Call[] = [];
+  private unsent = 0;
+  private unsentBytes = 0;
+  private sweepTimer: Timer | undefined;
+  private sweepAtMs = Number.POSITIVE_INFINITY;
+  /** The leader that would not take a request, and for which term: not asked until it changes or a pause is over. */
+  private refusal: { readonly leader: bigint; readonly term: number } | undefined;
+  private retryTimer: Timer | undefined;
+  private stopped = false;
+
+  constructor(config: GatewayConfig, ports: GatewayPorts, metrics: LinkMetrics, listener: RouterListener) {
+    this.config = config;
+    this.ports = ports;
+    this.metrics = metrics;
+    this.listener = listener;
+  }
+
+  start(): void {
+    const { homeUrl, memberUrls } = this.config;
+    if (homeUrl !== undefined) this.addLink(homeUrl);
+    for (const url of memberUrls) this.addLink(url);
+  }
+
+  /** Ends every link. What is still under way fails with `status`. */
+  stop(status: RpcStatus): void {
+    this.stopped = true;
+    this.sweepTimer?.cancel();
+    this.retryTimer?.cancel();
+    for (const call of [...this.live]) this.finish(call, status);
+    for (const link of this.links.values()) link.stop();
+  }
+
+  clusterId(): bigint {
+    return this.cluster;
+  }
+
+  allLinks(): MemberLink[] {
+    return [...this.links.values()];
+  }
+
+  /** Calls that have no answer yet. */
+  underWay(): number {
+    return this.live.length;
+  }
+
+  /** The answer comes through `options.done`, never before this has returned. */
+  request(options: CallOptions): Call {
+    const call = new Call(options);
+    if (this.stopped) return this.refuse(call, etcdErrors.stopped);
+    if (this.unsent >= this.config.maxWaitingRequests || this.unsentBytes >= this.config.maxWaitingBytes) {
+      return this.refuse(call, etcdErrors.requestTooManyRequests);
+    }
+    call.slot = this.live.length;
+    this.live.push(call);
+    this.unsent++;
+    this.unsentBytes += call.body.length;
+    this.route(call);
+    if (call.deadlineMs < this.sweepAtMs) this.scheduleSweep(call.deadlineMs);
+    return call;
+  }
+
+  /** Nobody wants the answer any more: `done` is not called. */
+  cancel(call: Call): void {
+    if (call.state === CallState.done) return;
+    const link = call.link;
+    this.retire(call);
+    link?.cancel(call);
+  }
+
+  /** Room for more parts of the answer. Only of use while the call is under way. */
+  credit(call: Call, bytes: number): void {
+    if (call.state === CallState.sent) call.link?.credit(call.id, false, bytes);
+  }
+
+  // Of links.
+
+  onWelcome(link: MemberLink): string | undefined {
+    for (const other of this.links.values()) {
+      if (other !== link && other.open && other.memberId === link.memberId)
+        return 'the member has another link already';
+    }
+    this.cluster = link.clusterId;
+    return undefined;
+  }
+
+  onState(link: MemberLink, before: MemberState | undefined): void {
+    const state = link.state!;
+    if (state.revision > this.revision) this.revision = state.revision;
+    if (state.compactRevision > this.compactRevision) this.compactRevision = state.compactRevision;
+    // Most states only tell of progress.
+    if (before !== undefined && sameView(before, state)) return;
+    this.followMembership(link);
+    this.refreshView();
+  }
+
+  onFeed(link: MemberLink, batch: FeedBatch): void {
+    this.listener.onFeed(link, batch);
+  }
+
+  onSent(call: Call): void {
+    this.unsent--;
+    this.unsentBytes -= call.body.length;
+    this.metrics.sent.inc();
+  }
+
+  onReply(call: Call, reply: LinkReply): void {
+    if (reply.notTaken && !call.begun && reply.message !== etcdErrors.requestTooManyRequests.message) {
+      this.onNotTaken(call);
+      return;
+    }
+    if (reply.code !== 0) {
+      this.finish(call, { code: reply.code, message: reply.message });
+      return;
+    }
+    if (call.onPart !== undefined) {
+      call.begun = true;
+      if (reply.body.length > 0) call.onPart(reply.body);
+      if (!reply.more) this.finish(call, null);
+    } else if (reply.more) this.onPart(call, reply.body);
+    else this.onAnswer(call, reply.body);
+  }
+
+  onClosed(queued: Call[], sent: Call[]): void {
+    this.metrics.lost.inc();
+    this.dropStrayLinks();
+    this.refreshView();
+    for (const call of queued) {
+      if (call.state === CallState.queued) this.reroute(call);
+    }
+    for (const call of sent) {
+      if (call.state !== CallState.sent) continue;
+      if (!call.resend || call.begun) {
+        this.finish(call, etcdErrors.timeoutDueToConnectionLost);
+        continue;
+      }
+      this.countUnsent(call);
+      this.reroute(call);
+    }
+  }
+
+  private onNotTaken(call: Call): void {
+    const by = call.link?.memberId;
+    this.metrics.notTaken.inc();
+    this.countUnsent(call);
+    call.refusedBy = by;
+    call.refusals++;
+    if (call.target === 'leader' && by === this.leader)
+      this.refusal = { leader: this.leader, term: this.term };
+    // One other member is tried at once; after that only with pauses.
+    if (call.refusals > 1) this.park(call);
+    else this.reroute(call);
+    this.scheduleRetry();
+  }
+
+  /** The first part is here: what is left takes as long as it takes. */
+  private onPart(call: Call, body: Uint8Array): void {
+    if (call.parts === undefined) {
+      call.parts = [];
+      call.deadlineMs = call.clientDeadlineMs;
+    }
+    call.parts.push(body);
+    this.credit(call, body.length);
+  }
+
+  private onAnswer(call: Call, body: Uint8Array): void {
+    const parts = call.parts;
+    if (call.method <= Method.leaseLeases) {
+      const revision = headerRevision(parts?.[0] ?? body);
+      if (revision > this.revision) this.revision = revision;
+    }
+    if (parts === undefined) this.finish(call, null, [body]);
+    else {
+      parts.push(body);
+      this.finish(call, null, parts);
+    }
+  }
+
+  // Of calls.
+
+  private refuse(call: Call, status: RpcStatus): Call {
+    this.ports.timers.endOfTurn(() => {
+      if (call.state === CallState.done) return;
+      call.state = CallState.done;
+      call.done(status, []);
+    });
+    return call;
+  }
+
+  private route(call: Call): void {
+    if (call.pin !== undefined) {
+      if (call.pin.open && call.refusals === 0) call.pin.request(call);
+      else this.ports.timers.endOfTurn(() => this.failPinned(call));
+      return;
+    }
+    const link = call.target === 'leader' ? this.leaderFor() : this.homeFor(call);
+    if (link !== undefined) {
+      link.request(call);
+      return;
+    }
+    this.park(call);
+  }
+
+  private failPinned(call: Call): void {
+    if (call.state !== CallState.done) this.finish(call, etcdErrors.timeoutDueToConnectionLost);
+  }
+
+  private park(call: Call): void {
+    call.id = 0;
+    call.parts = undefined;
+    call.state = CallState.waiting;
+    call.link = undefined;
+    this.waiting[call.target].push(call);
+  }
+
+  private reroute(call: Call): void {
+    call.id = 0;
+    call.parts = undefined;
+    this.route(call);
+  }
+
+  private leaderFor(): MemberLink | undefined {
+    return this.refusal === undefined ? this.leaderLink : undefined;
+  }
+
+  /** The home member, or another one when it has refused this very call. */
+  private homeFor(call: Call): MemberLink | undefined {
+    const home = this.home;
+    if (home === undefined || call.refusedBy === undefined || call.refusedBy !== home.memberId) return home;
+    for (const link of this.links.values()) {
+      if (link !== home && isHealthy(link)) return link;
+    }
+    return undefined;
+  }
+
+  private countUnsent(call: Call): void {
+    this.unsent++;
+    this.unsentBytes += call.body.length;
+  }
+
+  private finish(call: Call, status: RpcStatus | null, pieces: readonly Uint8Array[] = []): void {
+    this.retire(call);
+    call.done(status, pieces);
+  }
+
+  /** Takes the call out of the live ones. */
+  private retire(call: Call): void {
+    if (call.state === CallState.waiting || call.state === CallState.queued) {
+      this.unsent--;
+      this.unsentBytes -= call.body.length;
+    }
+    call.state = CallState.done;
+    const last = this.live.pop()!;
+    if (last !== call) {
+      this.live[call.slot] = last;
+      last.slot = call.slot;
+    }
+  }
+
+  private drain(target: Target): void {
+    const queue = this.waiting[target];
+    // As many as there are now: what must wait on is pushed again behind them.
+    for (let n = queue.length; n > 0; n--) {
+      const call = queue.shift()!;
+      if (call.state === CallState.waiting) this.route(call);
+    }
+  }
+
+  private scheduleRetry(): void {
+    if (this.retryTimer !== undefined) return;
+    this.retryTimer = this.ports.timers.after(this.config.refusedRetryMs, () => {
+      this.retryTimer = undefined;
+      this.refusal = undefined;
+      for (const call of this.live) {
+        if (call.state !== CallState.waiting) continue;
+        call.refusedBy = undefined;
+        call.refusals = 0;
+      }
+      this.drain('leader');
+      this.drain('home');
+    });
+  }
+
+  private scheduleSweep(atMs: number): void {
+    if (this.stopped) return;
+    this.sweepTimer?.cancel();
+    this.sweepAtMs = atMs;
+    const delayMs = Math.max(sweepMinMs, atMs - this.ports.clock.monotonicMs());
+    this.sweepTimer = this.ports.timers.after(delayMs, () => this.sweep());
+  }
+
+  /** Fails the calls whose deadline has passed. */
+  private sweep(): void {
+    const nowMs = this.ports.clock.monotonicMs();
+    let nextMs = Number.POSITIVE_INFINITY;
+    const late: Call[] = [];
+    for (const call of this.live) {
+      if (call.deadlineMs <= nowMs) late.push(call);
+      else if (call.deadlineMs < nextMs) nextMs = call.deadlineMs;
+    }
+    this.sweepAtMs = Number.POSITIVE_INFINITY;
+    this.sweepTimer = undefined;
+    if (nextMs !== Number.POSITIVE_INFINITY) this.scheduleSweep(nextMs);
+    for (const call of late) {
+      if (call.state === CallState.done) continue;
+      // An answer that has begun to arrive is being sent, slowly.
+      const link = call.link;
+      this.finish(call, etcdErrors.timeout);
+      link?.cancel(call);
+    }
+  }
+
+  // Of the view.
+
+  private refreshView(): void {
+    let leader = 0n;
+    let term = 0;
+    for (const link of this.links.values()) {
+      const state = link.state;
+      if (!link.open || state === undefined) continue;
+      if (state.leader !== 0n && (leader === 0n || state.term > term)) {
+        leader = state.leader;
+        term = state.term;
+      }
+    }
+    const leaderLink = leader === 0n ? undefined : this.linkOf(leader);
+    const home = this.chooseHome();
+    const changed =
+      leader !== this.leader || term !== this.term || leaderLink !== this.leaderLink || home !== this.home;
+    this.leader = leader;
+    this.term = term;
+    this.leaderLink = leaderLink;
+    this.home = home;
+    if (this.refusal !== undefined && (this.refusal.leader !== leader || this.refusal.term !== term)) {
+      this.refusal = undefined;
+    }
+    if (!changed) return;
+    if (this.leaderFor() !== undefined) this.drain('leader');
+    if (home !== undefined) this.drain('home');
+    this.listener.onView();
+  }
+
+  private linkOf(member: bigint): MemberLink | undefined {
+    for (const link of this.links.values()) if (link.open && link.memberId === member) return link;
+    return undefined;
+  }
+
+  private chooseHome(): MemberLink | undefined {
+    const open = [...this.links.values()].filter((link) => link.open && link.state !== undefined);
+    const leading = open.filter((link) => link.state!.leader !== 0n);
+    // While nobody knows a leader every member is as good as the others, and the old choice stays.
+    const healthy = leading.length > 0 ? leading : open;
+    const { homeUrl } = this.config;
+    const preferred = homeUrl === undefined ? undefined : this.links.get(homeUrl);
+    if (preferred !== undefined && healthy.includes(preferred)) return preferred;
+    if (this.home !== undefined && healthy.includes(this.home)) return this.home;
+    const voters = healthy.filter((link) => !link.state!.learner);
+    const choice = voters.length > 0 ? voters : healthy;
+    return choice.length === 0 ? undefined : choice[this.ports.random.u32() % choice.length];
+  }
+
+  // Of membership.
+
+  private addLink(url: string): void {
+    if (this.links.has(url) || this.stopped) return;
+    const link = new MemberLink(url, this.config, this.ports, this);
+    this.links.set(url, link);
+    link.start();
+  }
+
+  /** Dials members that are new, when the teller is as far as anyone. */
+  private followMembership(teller: MemberLink): void {
+    const state = teller.state!;
+    for (const link of this.links.values()) {
+      if (link.state !== undefined && link.state.appliedIndex > state.appliedIndex) return;
+    }
+    for (const member of state.members) {
+      if (this.allLinks().some((link) => link.memberId === member.id)) continue;
+      if (member.peerUrls.some((url) => this.links.has(url))) continue;
+      const url = member.peerUrls[0];
+      if (url !== undefined) this.addLink(url);
+    }
+  }
+
+  /** A link that was only known from the membership goes when its member has left the cluster. */
+  private dropStrayLinks(): void {
+    let newest: MemberLink | undefined;
+    for (const link of this.links.values()) {
+      if (link.state === undefined) continue;
+      if (newest?.state === undefined || link.state.appliedIndex > newest.state.appliedIndex) newest = link;
+    }
+    if (newest === undefined) return;
+    const members = newest.state!.members;
+    for (const [url, link] of this.links) {
+      if (link.open || url === this.config.homeUrl || this.config.memberUrls.includes(url)) continue;
+      if (members.some((member) => member.peerUrls.includes(url))) continue;
+      this.links.delete(url);
+      link.stop();
+    }
+  }
+}
+
+function sameView(a: MemberState, b: MemberState): boolean {
+  if (a.leader !== b.leader || a.term !== b.term || a.learner !== b.learner) return false;
+  if (a.members.length !== b.members.length) return false;
+  return a.members.every((member, i) => member.id === b.members[i]!.id);
+}
+
+function isHealthy(link: MemberLink): boolean {
+  return link.open && link.state !== undefined && link.state.leader !== 0n;
+}

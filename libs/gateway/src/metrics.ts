@@ -1,0 +1,205 @@
+import { type Metric, type MetricRegistry, NumberMetric, type Sample } from '@quoin/base';
+import { codeName, type Rpc } from '@quoin/contracts';
+
+const grpcTypes = {
+  unary: 'unary',
+  serverStream: 'server_stream',
+  clientStream: 'client_stream',
+  bidi: 'bidi_stream',
+} as const;
+
+const codes = 17;
+
+/** Counts of one RPC, kept as plain numbers: a call touches no string. */
+export class RpcCounts {
+  readonly rpc: Rpc;
+  started = 0;
+  received = 0;
+  sent = 0;
+  /** By status code. */
+  readonly handled: number[] = new Array<number>(codes).fill(0);
+
+  constructor(rpc: Rpc) {
+    this.rpc = rpc;
+  }
+
+  end(code: number): void {
+    this.handled[code < codes ? code : 2]!++;
+  }
+
+  labels(): [string, string][] {
+    const { rpc } = this;
+    return [
+      ['grpc_method', rpc.name],
+      ['grpc_service', rpc.service],
+      ['grpc_type', grpcTypes[rpc.kind]],
+    ];
+  }
+}
+
+class RpcMetric implements Metric {
+  readonly name: string;
+  readonly help: string;
+  readonly type = 'counter';
+  private readonly read: () => Sample[];
+
+  constructor(name: string, help: string, read: () => Sample[]) {
+    this.name = name;
+    this.help = help;
+    this.read = read;
+  }
+
+  samples(): Sample[] {
+    return this.read();
+  }
+}
+
+/** Counts per RPC under the names of grpc-prometheus, and etcd's count of client requests. */
+export class ApiMetrics {
+  private readonly counts = new Map<string, RpcCounts>();
+  private unary = 0;
+  private stream = 0;
+
+  constructor(registry: MetricRegistry) {
+    const each = (value: (counts: RpcCounts) => number) => (): Sample[] =>
+      [...this.counts.values()].map((counts) => ({
+        suffix: '',
+        labels: counts.labels(),
+        value: value(counts),
+      }));
+    const add = (name: string, help: string, read: () => Sample[]) =>
+      registry.add(new RpcMetric(name, help, read));
+    add(
+      'grpc_server_started_total',
+      'Total number of RPCs started on the server.',
+      each((c) => c.started),
+    );
+    add(
+      'grpc_server_handled_total',
+      'Total number of RPCs completed on the server, regardless of success or failure.',
+      () => this.handled(),
+    );
+    add(
+      'grpc_server_msg_received_total',
+      'Total number of RPC stream messages received on the server.',
+      each((c) => c.received),
+    );
+    add(
+      'grpc_server_msg_sent_total',
+      'Total number of gRPC stream messages sent by the server.',
+      each((c) => c.sent),
+    );
+    add('etcd_server_client_requests_total', 'The total number of client requests per client version.', () =>
+      [
+        ['unary', this.unary],
+        ['stream', this.stream],
+      ].map(([type, value]) => ({
+        suffix: '',
+        labels: [
+          ['client_api_version', 'unknown'],
+          ['type', String(type)],
+        ],
+        value: Number(value),
+      })),
+    );
+  }
+
+  of(rpc: Rpc): RpcCounts {
+    let counts = this.counts.get(rpc.path);
+    if (counts === undefined) {
+      counts = new RpcCounts(rpc);
+      this.counts.set(rpc.path, counts);
+    }
+    return counts;
+  }
+
+  startUnary(counts: RpcCounts): void {
+    this.unary++;
+    counts.started++;
+    counts.received++;
+  }
+
+  startStream(counts: RpcCounts): void {
+    this.stream++;
+    counts.started++;
+  }
+
+  private handled(): Sample[] {
+    const samples: Sample[] = [];
+    for (const counts of this.counts.values()) {
+      counts.handled.forEach((value, code) => {
+        if (value === 0) return;
+        samples.push({ suffix: '', labels: [['grpc_code', codeName(code)], ...counts.labels()], value });
+      });
+    }
+    return samples;
+  }
+}
+
+/** Of the links to members. */
+export class LinkMetrics {
+  readonly sent: NumberMetric;
+  readonly lost: NumberMetric;
+  readonly notTaken: NumberMetric;
+
+  constructor(
+    registry: MetricRegistry,
+    gauges: { hasLeader: () => number; open: () => number; underWay: () => number },
+  ) {
+    const add = (type: 'counter' | 'gauge', name: string, help: string, read?: () => number) =>
+      registry.add(new NumberMetric(type, name, help, read));
+    add(
+      'gauge',
+      'etcd_server_has_leader',
+      'Whether or not a leader exists. 1 is existence, 0 is not.',
+      gauges.hasLeader,
+    );
+    add('gauge', 'quoin_gateway_links_open', 'Members that this gateway has a link to.', gauges.open);
+    add('gauge', 'quoin_gateway_requests_pending', 'Requests without an answer yet.', gauges.underWay);
+    this.sent = add('counter', 'quoin_gateway_link_requests_total', 'Requests sent to members.');
+    this.lost = add('counter', 'quoin_gateway_links_lost_total', 'Links to members that ended.');
+    this.notTaken = add(
+      'counter',
+      'quoin_gateway_link_refused_total',
+      'Requests that a member would not take.',
+    );
+  }
+}
+
+/** Of watches. */
+export class WatchMetrics {
+  readonly events: NumberMetric;
+  readonly history: NumberMetric;
+  readonly feeds: NumberMetric;
+
+  constructor(
+    registry: MetricRegistry,
+    gauges: { streams: () => number; watchers: () => number; slow: () => number },
+  ) {
+    const add = (type: 'counter' | 'gauge', name: string, help: string, read?: () => number) =>
+      registry.add(new NumberMetric(type, name, help, read));
+    add('gauge', 'etcd_debugging_mvcc_watch_stream_total', 'Total number of watch streams.', gauges.streams);
+    add('gauge', 'etcd_debugging_mvcc_watcher_total', 'Total number of watchers.', gauges.watchers);
+    add(
+      'gauge',
+      'etcd_debugging_mvcc_slow_watcher_total',
+      'Total number of unsynced slow watchers.',
+      gauges.slow,
+    );
+    this.events = add(
+      'counter',
+      'etcd_debugging_mvcc_events_total',
+      'Total number of events sent by this member.',
+    );
+    this.history = add(
+      'counter',
+      'quoin_gateway_watch_history_reads_total',
+      'Pages of past events read from members.',
+    );
+    this.feeds = add(
+      'counter',
+      'quoin_gateway_feed_subscriptions_total',
+      "Subscriptions to a member's event feed.",
+    );
+  }
+}

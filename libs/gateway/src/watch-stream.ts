@@ -1,0 +1,234 @@
+import { compareBytes, copyBytes, emptyBytes, type Timer } from '@quoin/base';
+import {
+  etcdErrors,
+  type ResponseHeader,
+  type RpcStatus,
+  readWatchRequest,
+  type WatchCreateRequestView,
+  type WatchId,
+  type WatchRequestView,
+  type WatchResponseFlags,
+  watchCancelReasons,
+  writeWatchResponse,
+} from '@quoin/contracts';
+import { grpcOverheadBytes } from './config.ts';
+import { type GatewayCore, readOr } from './core.ts';
+import type { ServerStream } from './ports.ts';
+import type { StreamHandler } from './tracked-stream.ts';
+import { EventChunk } from './watch-event.ts';
+import type { WatchHub } from './watch-hub.ts';
+import { type Interest, Watcher, type WatchSink } from './watcher.ts';
+
+/** Watch id of answers that are about no watcher, or about all of them. */
+const noWatchId = -1;
+
+const progressJitter = 0.1;
+
+const noEvents: readonly Uint8Array[] = [];
+
+/** Watch: any number of watchers on one stream of one client. */
+export class WatchStream implements StreamHandler, WatchSink {
+  readonly stopStatus: RpcStatus = etcdErrors.watchCanceled;
+  congested = false;
+  private readonly core: GatewayCore;
+  private readonly hub: WatchHub;
+  private readonly stream: ServerStream;
+  private readonly watchers = new Map<WatchId, Watcher>();
+  private nextId = 0;
+  /** Requests that wait for the current revision to be known, in order. */
+  private waiting: WatchRequestView[] = [];
+  private progressTimer: Timer | undefined;
+  private ended = false;
+
+  constructor(core: GatewayCore, hub: WatchHub, stream: ServerStream) {
+    this.core = core;
+    this.hub = hub;
+    this.stream = stream;
+    hub.streamCount++;
+    stream.onMessage = (message) => this.onMessage(message);
+    stream.onCancel = () => this.release();
+    stream.onDrain = () => this.onDrain();
+  }
+
+  end(status: RpcStatus | null): void {
+    if (this.ended) return;
+    this.release();
+    this.stream.end(status);
+  }
+
+  // Of the hub.
+
+  sendEvents(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void {
+    watcher.busy = true;
+    const limit = this.core.config.maxRequestBytes + grpcOverheadBytes;
+    if (watcher.fragment && chunk.bytes >= limit && chunk.wires.length > 1)
+      this.sendFragments(watcher, chunk, header);
+    else this.sendRaw([...writeWatchResponse(header, watcher.id, noEvents), ...chunk.pieces()]);
+  }
+
+  sendCompacted(watcher: Watcher, compactRevision: number): void {
+    this.watchers.delete(watcher.id);
+    this.sendControl(0, watcher.id, { canceled: true, compactRevision });
+  }
+
+  // Of the client.
+
+  private onMessage(message: Uint8Array): void {
+    const request = readOr(
+      () => readWatchRequest(message),
+      (status) => this.end(status),
+    );
+    if (request === undefined || request.kind === 'none') return;
+    if (this.waiting.length === 0 && this.hub.revision >= 0) {
+      this.serve(request);
+      return;
+    }
+    this.waiting.push(request);
+    if (this.waiting.length === 1) this.hub.whenBased(() => this.serveWaiting());
+  }
+
+  private serveWaiting(): void {
+    const waiting = this.waiting;
+    this.waiting = [];
+    for (const request of waiting) this.serve(request);
+  }
+
+  private serve(request: WatchRequestView): void {
+    if (this.ended) return;
+    switch (request.kind) {
+      case 'create':
+        this.create(request.request);
+        break;
+      case 'cancel':
+        this.cancel(request.request.watchId);
+        break;
+      case 'progress':
+        this.hub.whenSettled(() => this.sendProgress());
+        break;
+      default:
+    }
+  }
+
+  private create(request: WatchCreateRequestView): void {
+    const revision = this.hub.currentRevision();
+    const interest = interestOf(request);
+    const reason = this.refusal(request, interest);
+    if (reason !== undefined) {
+      this.sendControl(revision, noWatchId, { created: true, canceled: true, cancelReason: reason });
+      return;
+    }
+    const watcher = new Watcher(this, this.chooseId(request.watchId), this.hub.group(interest), {
+      startRevision: request.startRevision,
+      next: request.startRevision > 0 ? request.startRevision : revision + 1,
+      progressNotify: request.progressNotify,
+      fragment: request.fragment,
+    });
+    this.watchers.set(watcher.id, watcher);
+    this.sendControl(revision, watcher.id, { created: true });
+    this.hub.add(watcher);
+    if (request.progressNotify) this.scheduleProgress();
+  }
+
+  private refusal(request: WatchCreateRequestView, interest: Interest): string | undefined {
+    if (request.startRevision < 0) return etcdErrors.compacted.message;
+    const { key, end } = interest;
+    if (end !== undefined && end.length > 0 && compareBytes(key, end) >= 0)
+      return watchCancelReasons.emptyRange;
+    if (request.watchId !== 0 && this.watchers.has(request.watchId)) return watchCancelReasons.duplicateId;
+    return undefined;
+  }
+
+  private chooseId(asked: WatchId): WatchId {
+    if (asked !== 0) return asked;
+    while (this.watchers.has(this.nextId)) this.nextId++;
+    return this.nextId++;
+  }
+
+  private cancel(id: WatchId): void {
+    const watcher = this.watchers.get(id);
+    if (watcher === undefined) return;
+    this.watchers.delete(id);
+    this.hub.remove(watcher);
+    this.sendControl(this.hub.currentRevision(), id, { canceled: true });
+  }
+
+  /** One answer for all watchers of the stream, and none while any of them may still have older events to come. */
+  private sendProgress(): void {
+    if (this.ended || this.watchers.size === 0) return;
+    for (const watcher of this.watchers.values()) if (!this.hub.isSynced(watcher)) return;
+    this.sendControl(this.hub.revision, noWatchId, {});
+  }
+
+  private scheduleProgress(): void {
+    if (this.progressTimer !== undefined) return;
+    const jitter = 1 + (progressJitter * this.core.ports.random.u32()) / 0x1_0000_0000;
+    const delayMs = this.core.config.progressNotifyIntervalMs * jitter;
+    this.progressTimer = this.core.ports.timers.after(delayMs, () => {
+      this.progressTimer = undefined;
+      this.hub.whenSettled(() => this.notifyProgress());
+    });
+  }
+
+  private notifyProgress(): void {
+    if (this.ended) return;
+    let wanted = false;
+    for (const watcher of this.watchers.values()) {
+      if (!watcher.progressNotify) continue;
+      wanted = true;
+      if (!watcher.busy && this.hub.isSynced(watcher)) this.sendControl(this.hub.revision, watcher.id, {});
+      watcher.busy = false;
+    }
+    if (wanted) this.scheduleProgress();
+  }
+
+  // Sending.
+
+  private sendControl(revision: number, id: WatchId, flags: WatchResponseFlags): void {
+    this.sendRaw(writeWatchResponse(this.core.header(revision), id, noEvents, flags));
+  }
+
+  /** Pieces below the limit, of one event at least; all but the last say that more follows. */
+  private sendFragments(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void {
+    const limit = this.core.config.maxRequestBytes + grpcOverheadBytes;
+    for (let i = 0; i < chunk.wires.length; ) {
+      const part = new EventChunk();
+      do part.add(chunk.to, chunk.wires[i++]!);
+      while (i < chunk.wires.length && part.bytes + chunk.wires[i]!.length < limit);
+      const flags = { fragment: i < chunk.wires.length };
+      this.sendRaw([...writeWatchResponse(header, watcher.id, noEvents, flags), ...part.pieces()]);
+    }
+  }
+
+  private sendRaw(message: readonly Uint8Array[]): void {
+    if (this.stream.send(message)) return;
+    if (this.stream.queuedBytes() > this.core.config.watchQueueBytes) this.congested = true;
+  }
+
+  private onDrain(): void {
+    if (!this.congested) return;
+    this.congested = false;
+    this.hub.wake(this.watchers.values());
+  }
+
+  private release(): void {
+    this.ended = true;
+    this.hub.streamCount--;
+    this.progressTimer?.cancel();
+    for (const watcher of this.watchers.values()) this.hub.remove(watcher);
+    this.watchers.clear();
+    this.waiting = [];
+  }
+}
+
+/** Keys are copied: they outlive the message. An empty key is the smallest one. */
+function interestOf(request: WatchCreateRequestView): Interest {
+  const { rangeEnd } = request;
+  const open = rangeEnd.length === 1 && rangeEnd[0] === 0;
+  return {
+    key: request.key.length === 0 ? new Uint8Array(1) : copyBytes(request.key),
+    end: rangeEnd.length === 0 ? undefined : open ? emptyBytes : copyBytes(rangeEnd),
+    noPut: request.noPut,
+    noDelete: request.noDelete,
+    prevKv: request.prevKv,
+  };
+}

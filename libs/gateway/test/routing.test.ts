@@ -1,0 +1,296 @@
+import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { utf8, utf8Text } from '@quoin/base';
+import { etcdErrors, Method } from '@quoin/contracts';
+import {
+  PutRequestSchema,
+  PutResponseSchema,
+  RangeRequestSchema,
+  RangeResponseSchema,
+  TxnRequestSchema,
+} from '@quoin/contracts/etcd';
+import { Gateway } from '@quoin/gateway';
+import { expect, test } from 'vitest';
+import { clusterId, FakeCluster } from './fake-cluster.ts';
+import { contextOf, unary, World } from './world.ts';
+
+function encode<T extends DescMessage>(schema: T, init: MessageInitShape<T>): Uint8Array {
+  return toBinary(schema, create(schema, init));
+}
+
+function setup(size = 3, options: Partial<ConstructorParameters<typeof Gateway>[0]> = {}) {
+  const world = new World();
+  const cluster = new FakeCluster(world, size);
+  const gateway = new Gateway(
+    { name: 'g1', memberUrls: [cluster.members[0]!.url], homeUrl: cluster.members[0]!.url, ...options },
+    world.ports(cluster.dial),
+  );
+  return { world, cluster, gateway, members: cluster.members };
+}
+
+const put = (key: string, value = '') => encode(PutRequestSchema, { key: utf8(key), value: utf8(value) });
+const range = (key: string) => encode(RangeRequestSchema, { key: utf8(key) });
+const putPath = '/etcdserverpb.KV/Put';
+const rangePath = '/etcdserverpb.KV/Range';
+
+test("a put goes to the leader, a range to the home member, and the answers are the member's", () => {
+  const { world, cluster, gateway, members } = setup();
+  cluster.leader = members[1];
+  gateway.start();
+  world.run(50);
+  expect(gateway.ready()).toBe(true);
+  expect(gateway.status()).toMatchObject({ clusterId, leader: 2n, home: 1n, term: 2 });
+  const written = unary(world, gateway, putPath, put('a', 'x'));
+  world.run(20);
+  expect(written.status).toBeNull();
+  expect(fromBinary(PutResponseSchema, written.body).header).toMatchObject({ memberId: 2n, revision: 2n });
+  const read = unary(world, gateway, rangePath, range('a'));
+  world.run(20);
+  const response = fromBinary(RangeResponseSchema, read.body);
+  expect(response.header?.memberId).toBe(1n);
+  expect(utf8Text(response.kvs[0]!.value)).toBe('x');
+  expect(members.map((m) => [m.count(Method.put), m.count(Method.range)])).toEqual([
+    [0, 1],
+    [1, 0],
+    [0, 0],
+  ]);
+});
+
+test('links grow with the membership, and one link message carries all of a turn', () => {
+  const { world, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  expect(gateway.status().links.map((link) => [link.url, link.open])).toEqual(
+    members.map((m) => [m.url, true]),
+  );
+  const calls = Array.from({ length: 100 }, (_, i) => unary(world, gateway, putPath, put(`k${i}`)));
+  world.run(20);
+  expect(calls.every((call) => call.done && call.status === null)).toBe(true);
+  expect(members[0]!.seen.map((request) => request.id)).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
+});
+
+test('while no leader is known a write waits unsent, and goes to the one that is elected', () => {
+  const { world, cluster, gateway, members } = setup();
+  cluster.leader = undefined;
+  gateway.start();
+  world.run(50);
+  expect(gateway.ready()).toBe(false);
+  const call = unary(world, gateway, putPath, put('a'));
+  const eager = unary(world, gateway, putPath, put('b'), contextOf({ hasleader: 'true' }));
+  world.run(2_000);
+  expect(call.done).toBe(false);
+  expect(eager.status).toEqual(etcdErrors.noLeader);
+  cluster.elect(members[2]);
+  world.run(20);
+  expect(call.status).toBeNull();
+  expect(members[2]!.count(Method.put)).toBe(1);
+});
+
+test("a write that waits too long times out, and its deadline is the nearer of 7 s and the client's", () => {
+  const { world, cluster, gateway } = setup();
+  cluster.leader = undefined;
+  gateway.start();
+  world.run(50);
+  const began = world.nowMs;
+  const long = unary(world, gateway, putPath, put('a'));
+  const short = unary(world, gateway, putPath, put('b'), contextOf({}, began + 300));
+  world.run(10_000);
+  expect(short.status).toEqual(etcdErrors.timeout);
+  expect(long.status).toEqual(etcdErrors.timeout);
+  expect(short.atMs - began).toBeLessThan(310);
+  expect(long.atMs - began).toBeGreaterThanOrEqual(7_000);
+  expect(long.atMs - began).toBeLessThan(7_010);
+});
+
+test('a write that may have left is never sent again; a read is', () => {
+  const { world, cluster, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  members[0]!.override = () => undefined;
+  const write = unary(world, gateway, putPath, put('a'));
+  const read = unary(world, gateway, rangePath, range('a'));
+  world.run(5);
+  expect(members[0]!.seen.length).toBe(2);
+  members[0]!.down();
+  cluster.elect(members[1]);
+  world.run(50);
+  expect(write.status).toEqual(etcdErrors.timeoutDueToConnectionLost);
+  expect(read.status).toBeNull();
+  expect(members[1]!.count(Method.put) + members[2]!.count(Method.put)).toBe(0);
+  const next = unary(world, gateway, putPath, put('a'));
+  world.run(20);
+  expect(next.status).toBeNull();
+});
+
+test('what was queued behind a dead link but never sent goes to the next leader', () => {
+  const { world, cluster, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  members[0]!.cut();
+  members[0]!.up = false;
+  // In the same turn in which the link breaks: taken by the link, not flushed.
+  let call: ReturnType<typeof unary> | undefined;
+  world.timers.after(0, () => {
+    call = unary(world, gateway, putPath, put('a'));
+  });
+  cluster.elect(members[1]);
+  world.run(60);
+  expect(call!.status).toBeNull();
+  expect(members[1]!.count(Method.put)).toBe(1);
+  expect(members[0]!.count(Method.put)).toBe(0);
+});
+
+test('a request that a member has not taken is brought to another, with pauses', () => {
+  const { world, cluster, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  members[0]!.override = () => ({ ...etcdErrors.notLeader, notTaken: true });
+  const write = unary(world, gateway, putPath, put('a'));
+  const read = unary(world, gateway, rangePath, range('a'));
+  world.run(1_000);
+  expect(read.status).toBeNull();
+  expect(write.done).toBe(false);
+  expect(members[0]!.count(Method.put)).toBeGreaterThan(2);
+  expect(members[0]!.count(Method.put)).toBeLessThan(25);
+  cluster.elect(members[2]);
+  world.run(20);
+  expect(write.status).toBeNull();
+  members[0]!.override = () => ({ ...etcdErrors.requestTooManyRequests, notTaken: true });
+  cluster.elect(members[0]);
+  world.run(20);
+  const refused = unary(world, gateway, putPath, put('a'));
+  world.run(20);
+  expect(refused.status).toEqual(etcdErrors.requestTooManyRequests);
+});
+
+test('waiting requests are bounded by count and by bytes', () => {
+  const { world, cluster, gateway } = setup(3, { maxWaitingRequests: 3, maxWaitingBytes: 2_000 });
+  cluster.leader = undefined;
+  gateway.start();
+  world.run(50);
+  const calls = Array.from({ length: 5 }, (_, i) => unary(world, gateway, putPath, put(`k${i}`)));
+  world.run(10);
+  expect(calls.map((call) => call.status?.message)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    etcdErrors.requestTooManyRequests.message,
+    etcdErrors.requestTooManyRequests.message,
+  ]);
+  for (const call of calls) call.cancel();
+  const big = [1_500, 1_500, 1_500].map((n) => unary(world, gateway, putPath, put('k', 'v'.repeat(n))));
+  world.run(10);
+  expect(big.map((call) => call.done)).toEqual([false, false, true]);
+});
+
+test('a client that goes away cancels its request at the member', () => {
+  const { world, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  members[0]!.override = () => undefined;
+  const call = unary(world, gateway, rangePath, range('a'));
+  world.run(5);
+  call.cancel();
+  world.run(5);
+  expect(members[0]!.cancelled).toEqual([1]);
+  expect(call.done).toBe(false);
+});
+
+test('a link that falls silent is dropped and dialled again', () => {
+  const { world, gateway, members } = setup(1);
+  gateway.start();
+  world.run(50);
+  members[0]!.silence();
+  const call = unary(world, gateway, rangePath, range('a'));
+  world.run(4_000);
+  expect(call.done).toBe(false);
+  world.run(2_000);
+  expect(call.status).toBeNull();
+  expect(gateway.ready()).toBe(true);
+});
+
+test('the home member is kept, fails over, and the preferred one gets it back', () => {
+  const { world, cluster, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  expect(gateway.status().home).toBe(1n);
+  cluster.elect(members[1]);
+  members[0]!.down();
+  world.run(50);
+  const second = gateway.status().home;
+  expect(second).not.toBe(1n);
+  cluster.elect(members[2]);
+  world.run(50);
+  expect(gateway.status().home).toBe(second);
+  members[0]!.up = true;
+  world.run(4_000);
+  expect(gateway.status().home).toBe(1n);
+});
+
+test('a member of another cluster is not talked to', () => {
+  const { world, gateway, members } = setup(3);
+  gateway.start();
+  world.run(50);
+  expect(gateway.status().clusterId).toBe(clusterId);
+  // A gateway that knows its cluster says so in its greeting, and the member hangs up on a stranger.
+  const other = new FakeCluster(world, 1);
+  const mixed = new Gateway(
+    { name: 'g2', memberUrls: ['http://m1:2380', 'x'] },
+    world.ports((url) => (url === 'x' ? other.dial('http://m1:2380') : members[0]!.cluster.dial(url))),
+  );
+  mixed.start();
+  world.run(100);
+  // The other cluster's member has the same id here: one link per member.
+  expect(mixed.status().links.filter((link) => link.open && link.memberId === 1n).length).toBe(1);
+});
+
+test('stop answers what is under way and refuses what is new', () => {
+  const { world, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  const slow = unary(world, gateway, rangePath, range('a'));
+  members[0]!.override = (request) => (request.method === Method.put ? undefined : 'usual');
+  const stuck = unary(world, gateway, putPath, put('a'));
+  world.run(0.01);
+  let stopped = false;
+  gateway.stop(() => (stopped = true));
+  const late = unary(world, gateway, rangePath, range('a'));
+  world.run(100);
+  expect(slow.status).toBeNull();
+  expect(late.status).toEqual(etcdErrors.stopped);
+  expect(stopped).toBe(false);
+  world.run(6_000);
+  expect(stopped).toBe(true);
+  expect(stuck.status).toEqual(etcdErrors.stopped);
+});
+
+test('unknown and unserved paths are named as grpc-go does', () => {
+  const { world, gateway } = setup();
+  const paths = [
+    '/etcdserverpb.KV/Nothing',
+    '/nobody.Service/Call',
+    'nonsense',
+    '/etcdserverpb.Auth/AuthEnable',
+  ];
+  const calls = paths.map((path) => unary(world, gateway, path, new Uint8Array(0)));
+  world.run(1);
+  expect(calls.map((call) => [call.status?.code, call.status?.message])).toEqual([
+    [12, 'unknown method Nothing for service etcdserverpb.KV'],
+    [12, 'unknown service nobody.Service'],
+    [12, 'malformed method name: "nonsense"'],
+    [12, 'quoin: etcdserverpb.Auth/AuthEnable is not served yet'],
+  ]);
+});
+
+test('a read-only txn is a read, any other a write', () => {
+  const { world, cluster, gateway, members } = setup();
+  cluster.leader = members[1];
+  gateway.start();
+  world.run(50);
+  const op = { request: { case: 'requestRange' as const, value: { key: utf8('a') } } };
+  unary(world, gateway, '/etcdserverpb.KV/Txn', encode(TxnRequestSchema, { success: [op], failure: [op] }));
+  unary(world, gateway, '/etcdserverpb.KV/Txn', encode(TxnRequestSchema, {}));
+  const nested = { request: { case: 'requestTxn' as const, value: { success: [op] } } };
+  unary(world, gateway, '/etcdserverpb.KV/Txn', encode(TxnRequestSchema, { success: [nested] }));
+  world.run(20);
+  expect(members.map((m) => m.count(Method.txn))).toEqual([2, 1, 0]);
+});
