@@ -19,6 +19,8 @@ export interface ChildOptions {
   readonly onDeath?: ((name: string, how: string) => void) | undefined;
 }
 
+const compileCache = join(repositoryRoot, '.cache', 'compile');
+
 /** Lines kept for error messages and for tests that look at logs. */
 const keptLines = 5_000;
 const shownLines = 15;
@@ -62,7 +64,8 @@ export class Child {
     const child = spawn(process.execPath, [join(repositoryRoot, script), ...args], {
       cwd: repositoryRoot,
       detached: true,
-      env: { ...cleanEnvironment(), ...env },
+      // Sources are stripped of their types at each start; the cache halves that.
+      env: { ...cleanEnvironment(), NODE_COMPILE_CACHE: compileCache, ...env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.process = child;

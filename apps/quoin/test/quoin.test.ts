@@ -49,11 +49,15 @@ async function quoin(more: readonly string[] = [], dataDir = freshDir()): Promis
   return { child, url, clientPort: clientPort!, dataDir, flags };
 }
 
-async function started(more: readonly string[] = [], dataDir?: string): Promise<Quoin> {
-  const node = await quoin(more, dataDir);
-  node.child.start();
-  await node.child.ready(15_000);
+async function started(more: readonly string[] = []): Promise<Quoin> {
+  const node = await quoin(more);
+  await restarted(node);
   return node;
+}
+
+async function restarted({ child }: Quoin): Promise<void> {
+  child.start();
+  await child.ready(15_000);
 }
 
 /** Runs to its end; what it says of itself must be one line on stderr, besides the log. */
@@ -79,7 +83,8 @@ function etcdctl(url: string, ...args: string[]) {
 const hasEtcdctl = spawnSync('etcdctl', ['version']).error === undefined;
 
 test('serves, stops on SIGTERM with exit code 0, and has everything when it starts again', async () => {
-  const { child, url, dataDir } = await started();
+  const node = await started();
+  const { child, url } = node;
   expect(await (await fetch(`${url}/health`)).json()).toEqual({ health: 'true', reason: '' });
   expect(await (await fetch(`${url}/version`)).json()).toMatchObject({ etcdserver: '3.7.1' });
   const metrics = await (await fetch(`${url}/metrics`)).text();
@@ -94,9 +99,9 @@ test('serves, stops on SIGTERM with exit code 0, and has everything when it star
   if (hasEtcdctl) expect(etcdctl(url, 'put', 'k', 'v').stdout).toBe('OK\n');
   expect(await child.stop()).toBe('exit code 0');
   expect(child.logs().join('\n')).toContain('"msg":"stopped"');
-  const again = await started([], dataDir);
-  if (hasEtcdctl) expect(etcdctl(again.url, 'get', 'k').stdout).toBe('k\nv\n');
-  expect(await again.child.stop()).toBe('exit code 0');
+  await restarted(node);
+  if (hasEtcdctl) expect(etcdctl(url, 'get', 'k').stdout).toBe('k\nv\n');
+  expect(await child.stop()).toBe('exit code 0');
 });
 
 test.runIf(hasEtcdctl)('etcdctl drives it', async () => {
@@ -129,8 +134,8 @@ test('a crash loses nothing that was acknowledged', async () => {
   if (!hasEtcdctl) return;
   for (let i = 0; i < 5; i++) etcdctl(node.url, 'put', `k${i}`, 'v');
   expect(await node.child.kill('SIGKILL')).toBe('SIGKILL');
-  const again = await started([], node.dataDir);
-  expect(etcdctl(again.url, 'get', 'k', '--prefix', '--count-only', '-w=fields').stdout).toContain(
+  await restarted(node);
+  expect(etcdctl(node.url, 'get', 'k', '--prefix', '--count-only', '-w=fields').stdout).toContain(
     '"Count" : 5',
   );
 });
