@@ -8,7 +8,8 @@
  *                                                             └ kv ┴ cell trailer: for a PUT the kv and what follows
  *                                                               are the very bytes of the L entry
  *
- * prevMod is the version that was alive before the revision; 0: none. `large`: the kv is without value and lease, the
+ * prevMod is the version that was alive before the revision; 0: none. A put with createRevision = revision is a creation
+ * and shows no prev_kv, even if the same transaction deleted the key before. `large`: the kv is without value and lease, the
  * whole is in V. `shadowed`: the same transaction changed the key again, so no reader ever sees this version.
  */
 import { readCounterBE, readU32BE, writeCounterBE, writeU32BE } from '@quoin/base';

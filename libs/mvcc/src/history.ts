@@ -1,5 +1,5 @@
 import { compareBytes } from '@quoin/base';
-import { recordUserKey, walkRecords } from './event-log.ts';
+import { type RecordReader, recordUserKey, walkRecords } from './event-log.ts';
 import { putEvent, withPrevKv } from './key-value.ts';
 import type { KeyBounds } from './layout.ts';
 import type { EventRevision, HistoryResult } from './read-types.ts';
@@ -63,7 +63,7 @@ export function readHistory(state: StoreState, hub: WatchHub, query: HistoryQuer
         revisions.push(current);
       }
       const event = records.block.slice(records.eventStart, records.eventEnd);
-      const prevMod = prevKv && isPrevShown(state, records.revision) ? records.prevMod : 0;
+      const prevMod = prevKv && isPrevShown(state, records) ? records.prevMod : 0;
       if (records.large || prevMod !== 0) {
         const { sub, large } = records;
         unfinished.push({
@@ -84,9 +84,12 @@ export function readHistory(state: StoreState, hub: WatchHub, query: HistoryQuer
   return { revisions, nextRevision, compactRevision: 0 };
 }
 
-/** etcd reads prev_kv at the revision before the event's: gone if that one is compacted. */
-function isPrevShown(state: StoreState, revision: number): boolean {
-  return state.compactRevision <= revision - 1;
+/** etcd reads prev_kv at the revision before the event's: gone if that one is compacted. None for a creation. */
+function isPrevShown(state: StoreState, records: RecordReader): boolean {
+  if (records.prevMod === 0 || state.compactRevision > records.revision - 1) return false;
+  if (records.isDelete()) return true;
+  state.reader.readHead(records.block, records.kvStart());
+  return state.reader.createRevision !== records.revision;
 }
 
 function isWithin(key: Uint8Array, { low, high }: KeyBounds): boolean {

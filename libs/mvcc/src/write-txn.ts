@@ -38,6 +38,9 @@ export class WriteTxn {
   /** Where the records of this transaction are, for a second change of the same key. */
   private readonly chunks: Uint8Array[] = [];
   private readonly recordStarts: number[] = [];
+  /** What each event's key held before the transaction, when that is kept. */
+  private readonly beforeKvs: (Uint8Array | undefined)[] = [];
+  private deletes = 0;
   /** prev_kv of the event being made: the value before the transaction. */
   private eventPrevKv: Uint8Array | undefined = undefined;
 
@@ -61,6 +64,8 @@ export class WriteTxn {
     this.prevKvs = this.keepsPrev ? [] : undefined;
     this.chunks.length = 0;
     this.recordStarts.length = 0;
+    this.beforeKvs.length = 0;
+    this.deletes = 0;
     return this;
   }
 
@@ -76,7 +81,7 @@ export class WriteTxn {
     const createRevision = existed ? state.createRevision : main;
     const version = existed ? state.version + 1 : 1;
     const prevKv = existed && (wantPrev || this.keepsPrev) ? this.previous(key, modRevision) : undefined;
-    const prevMod = existed ? this.supersede(key, modRevision, main, prevKv) : 0;
+    const prevMod = existed ? this.supersede(key, modRevision, main, prevKv) : this.deletedHere(key);
     if (prevLease !== lease) this.attach(key, prevLease, lease);
 
     const sub = this.sub++;
@@ -97,7 +102,7 @@ export class WriteTxn {
     if (!existed) state.keysTotal++;
     state.stats.puts++;
     state.stats.putBytes += size;
-    this.record(event, createRevision === main ? undefined : this.eventPrevKv);
+    this.record(event, createRevision === main);
     return wantPrev ? prevKv : undefined;
   }
 
@@ -172,7 +177,8 @@ export class WriteTxn {
     state.cache.remove(key, hash);
     state.keysTotal--;
     state.stats.deletes++;
-    this.record(state.log.event, this.eventPrevKv);
+    this.deletes++;
+    this.record(state.log.event, false);
     return prevKv;
   }
 
@@ -204,12 +210,21 @@ export class WriteTxn {
     return modRevision;
   }
 
-  /** The key was changed by this very transaction: etcd's prev_kv is the value before the transaction, though. */
+  /**
+   * The key was changed by this very transaction already: nobody will see that version, and what was there before the
+   * transaction is what this event replaces. 0 when it was not changed.
+   */
   private shadow(key: Uint8Array): number {
     const i = lastEventOf(this.events, key, this.state.reader);
-    assert(i >= 0, 'a version of this transaction has no event');
-    this.eventPrevKv = this.prevKvs?.[i];
+    if (i < 0) return 0;
+    this.eventPrevKv = this.beforeKvs[i];
     return shadowRecord(this.chunks[i]!, this.recordStarts[i]!);
+  }
+
+  /** A put after a delete of the same key in this transaction: a creation, yet something was there before. */
+  private deletedHere(key: Uint8Array): number {
+    this.eventPrevKv = undefined;
+    return this.deletes === 0 ? 0 : this.shadow(key);
   }
 
   private attach(key: Uint8Array, from: bigint, to: bigint): void {
@@ -217,12 +232,15 @@ export class WriteTxn {
     if (to !== 0n) this.state.buffer.put(leaseKey(to, key), attached);
   }
 
-  private record(event: Uint8Array, prevKv: Uint8Array | undefined): void {
+  /** etcd shows no prev_kv for a creation, even if the same transaction deleted the key before. */
+  private record(event: Uint8Array, isCreate: boolean): void {
     this.state.changing = true;
     this.events.push(event);
-    this.prevKvs?.push(prevKv);
     this.chunks.push(this.state.log.chunk);
     this.recordStarts.push(this.state.log.recordStart);
+    if (!this.keepsPrev) return;
+    this.beforeKvs.push(this.eventPrevKv);
+    this.prevKvs!.push(isCreate ? undefined : this.eventPrevKv);
   }
 }
 

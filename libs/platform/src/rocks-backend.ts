@@ -117,8 +117,9 @@ export class RocksBackend implements Backend {
   private readonly path: string;
   private readonly native: NativeModule;
   private readonly db: NativeDatabase;
-  private readonly keyBuffer: Buffer = Buffer.allocUnsafeSlow(keyBufferBytes);
-  private readonly valueBuffer: Uint8Array;
+  // Not Buffers: their `slice` does not copy, which visitors count on.
+  private readonly keyBuffer: Uint8Array = new Uint8Array(keyBufferBytes);
+  private readonly valueBuffer: Uint8Array = new Uint8Array(valueBufferBytes);
   private readonly lengths = new Uint32Array(2);
   private readonly cursors = new Set<RocksCursor>();
   private slab: Uint8Array = new Uint8Array(slabBytes);
@@ -131,7 +132,6 @@ export class RocksBackend implements Backend {
     this.path = path;
     this.native = loadNative(options);
     this.db = new this.native.Database();
-    this.valueBuffer = new Uint8Array(new ArrayBuffer(valueBufferBytes));
     const mistake = foreignFile(path);
     if (mistake !== undefined) throw new Error(`${path} is not a storage directory: it holds ${mistake}`);
     try {
@@ -159,7 +159,7 @@ export class RocksBackend implements Backend {
     this.check();
     const found = this.db.getSync(key, 0);
     if (typeof found === 'number') return this.copyValue(found);
-    return found === undefined ? undefined : new Uint8Array(found.buffer, found.byteOffset, found.length);
+    return found === undefined ? undefined : plain(found);
   }
 
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void {
@@ -281,7 +281,7 @@ export class RocksBackend implements Backend {
       const key = this.keyBuffer.subarray(0, this.lengths[0]!);
       return visit(key, this.valueBuffer.subarray(0, this.lengths[1]!)) ? 'more' : 'stop';
     }
-    return visit(found.key, found.value!) ? 'more' : 'stop';
+    return visit(plain(found.key), plain(found.value!)) ? 'more' : 'stop';
   }
 
   private iterator(low: Uint8Array, high: Uint8Array, reverse: boolean): NativeIterator {
@@ -316,6 +316,10 @@ export class RocksBackend implements Backend {
     assert(this.isOpen, () => `${this.path} is closed`);
     assert(!this.visiting, 'the backend was used inside a visit');
   }
+}
+
+function plain(buffer: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length);
 }
 
 const withValues = 8;

@@ -30,7 +30,9 @@ class SortedEntries {
   set(key: Uint8Array, value: Uint8Array | null): Uint8Array | null {
     if (this.blocks.length === 0) {
       if (value === null) return null;
-      this.blocks.push({ keys: [], values: [] });
+      this.blocks.push({ keys: [key], values: [value] });
+      this.bytes += key.length + value.length;
+      return null;
     }
     const b = Math.min(this.blockOf(key), this.blocks.length - 1);
     const block = this.blocks[b]!;
