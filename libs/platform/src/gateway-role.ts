@@ -1,5 +1,6 @@
 /** The gateway of this process: ports put together, client port bound, one call to stop it all. */
 import { type Channel, MetricRegistry } from '@quoin/base';
+import { Code } from '@quoin/contracts';
 import { Gateway } from '@quoin/gateway';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
@@ -129,17 +130,12 @@ export function clientRoutes(
   gateway: Gateway,
   registries: readonly MetricRegistry[],
 ): RouteTable {
-  const health: Route = (query, reply, path) => {
-    if (config.enableGrpcGateway && /^\/v3(beta)?\//.test(path)) {
-      reply(
-        501,
-        'application/json',
-        '{"error":"the JSON API is not served yet","code":12,"message":"the JSON API is not served yet"}',
-      );
-    } else gateway.http(path, query, reply);
-  };
+  const text = 'the JSON API is not served yet';
+  const notYet: Route = (_query, reply) =>
+    reply(501, 'application/json', JSON.stringify({ error: text, code: Code.unimplemented, message: text }));
   return {
     exact: { '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)) },
-    fallback: health,
+    fallback: (query, reply, path) => gateway.http(path, query, reply),
+    ...(config.enableGrpcGateway ? { api: { prefixes: ['/v3/', '/v3beta/'], route: notYet } } : {}),
   };
 }

@@ -78,7 +78,7 @@ class GrpcChannel implements Channel {
     call.on('end', () => this.over('closed by the other side'));
     call.on('cancelled', () => this.over('connection lost'));
     call.on('error', (error: ServiceError | Error) => {
-      this.over('details' in error && error.details !== '' ? error.details : error.message);
+      this.over(plainReason('details' in error && error.details !== '' ? error.details : error.message));
     });
     call.on('close', () => this.over('connection lost'));
   }
@@ -121,6 +121,11 @@ class GrpcChannel implements Channel {
     this.call.end();
     this.release();
   }
+}
+
+/** grpc-js wraps what the socket said: `No connection established. Last error: Error: connect …. Resolution note: `. */
+function plainReason(details: string): string {
+  return /Last error: (?:Error: )?(.+?)\.? Resolution note:/.exec(details)?.[1] ?? details;
 }
 
 /** How long a channel that this side closed may take to flush what it holds before its connection is cut. */
