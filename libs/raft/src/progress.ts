@@ -27,6 +27,8 @@ export class Progress {
   match: number;
   /** Next index to send; in replicate it runs ahead of what was acknowledged. */
   next: number;
+  /** The commit index that it last told. */
+  commit: number;
   /** The highest commit index that was sent. It may be lost: heartbeats repeat it. */
   sentCommit: number;
   recentActive: boolean;
@@ -46,6 +48,7 @@ export class Progress {
     this.state = 'probe';
     this.match = 0;
     this.next = next;
+    this.commit = 0;
     this.sentCommit = 0;
     this.recentActive = false;
     this.probeSent = false;
@@ -60,6 +63,7 @@ export class Progress {
     this.enter('probe');
     this.match = 0;
     this.next = next;
+    this.commit = 0;
     this.sentCommit = 0;
     this.recentActive = false;
     this.ackedRound = 0;

@@ -13,7 +13,7 @@
  * back (leaders A, B, A: the disk may still hold B's entry).
  */
 import { assert, Deque } from '@quoin/base';
-import type { Entry, NodeId, RaftState, SnapshotMeta } from './types.ts';
+import { type Entry, EntryType, type NodeId, type RaftState, type SnapshotMeta } from './types.ts';
 
 /** What an entry costs beside its data: in memory, in the log file and on the wire, roughly. */
 const entryOverheadBytes = 32;
@@ -86,7 +86,7 @@ export class RaftLog {
       () => `commit is ${hardState.commit}, but the log ends at ${last}: was it truncated?`,
     );
     // A commit index alone is not synced, so what was applied may be ahead of the one that was found.
-    this.commit = Math.max(hardState.commit, applied);
+    this.commit = Math.max(hardState.commit, applied, provenCommit(entries));
     this.handedOut = applied;
     this.applied = applied;
     this.applyingBytes = 0;
@@ -356,4 +356,18 @@ export class RaftLog {
     this.startTerm = term;
     this.cachedFrom = 0;
   }
+}
+
+/**
+ * What membership changes in a log prove: one is proposed only after the one before it was applied. Whoever has the
+ * later must not count votes by a membership of before the earlier, as it would if it had forgotten that commit.
+ */
+function provenCommit(entries: readonly Entry[]): number {
+  let seen = false;
+  for (let i = entries.length - 1; i >= 0; i--) {
+    if (entries[i]!.type !== EntryType.confChange) continue;
+    if (seen) return entries[i]!.index;
+    seen = true;
+  }
+  return 0;
 }

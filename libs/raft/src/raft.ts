@@ -122,6 +122,8 @@ export class Raft {
   /** Uniform in [electionTicks, 2·electionTicks): split votes are rare and do not repeat (§5.2). */
   private electionTimeout: number;
   private transferee: NodeId;
+  /** Of a leader that is no voter: it goes when a quorum knows that this index is committed. 0 = it stays. */
+  private handoverIndex: number;
   /** A timeoutNow went out in this term: somebody may be elected inside our lease. */
   private leaseBroken: boolean;
   private leaseUntil: number;
@@ -193,6 +195,7 @@ export class Raft {
     this.heartbeatElapsed = 0;
     this.electionTimeout = 0;
     this.transferee = noNode;
+    this.handoverIndex = 0;
     this.leaseBroken = false;
     this.leaseUntil = 0;
     this.pendingConfIndex = 0;
@@ -284,6 +287,7 @@ export class Raft {
   /** A message from a peer. */
   step(m: Message): void {
     if (m.to !== this.id) return;
+    if (m.type === MessageType.voteResponse || m.type === MessageType.preVoteResponse) this.learnCommit(m);
     if (m.term > this.currentTerm) {
       if (!this.stepHigherTerm(m)) return;
     } else if (m.term < this.currentTerm) {
@@ -318,7 +322,8 @@ export class Raft {
 
   /** No changes: leaves joint consensus. Checked here, so that it can be applied when committed. */
   proposeConfChange(cc: ConfChange): ConfChangeResult {
-    if (this.currentRole !== 'leader' || this.self === undefined) return 'notLeader';
+    if (this.currentRole !== 'leader') return 'notLeader';
+    if (this.handoverIndex > 0) return 'transferring';
     // Two changes on the way would be checked against a membership that is no longer the one they meet (thesis §4.1).
     if (this.pendingConfIndex > this.log.applied) return 'confChangePending';
     if (cc.changes.length === 0 && !isJoint(this.conf)) return 'notInJoint';
@@ -465,10 +470,11 @@ export class Raft {
     const snapshot = snapshotTaken ? undefined : pendingSnapshot;
     const entries = this.log.takeUnwritten();
     const mustSync = promise || entries.length > 0 || snapshot !== undefined;
-    let messages: readonly Message[] = this.outbox;
-    let afterPersist: readonly Message[] = this.afterPersist;
-    if (messages.length > 0) this.outbox = [];
-    if (afterPersist.length > 0) this.afterPersist = [];
+    // What is handed out must not grow afterwards: an array that is kept is never the one that is given.
+    let messages: readonly Message[] = this.outbox.length > 0 ? this.outbox : none;
+    let afterPersist: readonly Message[] = this.afterPersist.length > 0 ? this.afterPersist : none;
+    if (messages !== none) this.outbox = [];
+    if (afterPersist !== none) this.afterPersist = [];
     if (afterPersist.length > 0 && !mustSync && !this.log.hasWrites()) {
       // All that was promised is on disk already.
       messages = messages.length > 0 ? messages.concat(afterPersist) : afterPersist;
@@ -512,12 +518,11 @@ export class Raft {
   }
 
   /**
-   * What the hard state may claim to be committed: only what is durable, so that after a crash at any point the commit
-   * index found is never past the log found. (What it forgets so is learnt again from the leader.)
+   * What the hard state may claim to be committed: only what is durable. A torn write may leave the hard state without the
+   * entries that came with it, on a disk that still has, at the same indexes, those which they were to replace.
    */
   private durableCommit(): number {
-    const index = Math.min(this.log.commit, this.log.durable);
-    return Math.max(index, this.emittedCommit);
+    return Math.max(Math.min(this.log.commit, this.log.durable), this.emittedCommit);
   }
 
   private hardStateChanged(): boolean {
@@ -658,9 +663,10 @@ export class Raft {
       previous.to === to &&
       previous.term === this.currentTerm &&
       !previous.reject;
-    if (merges && previous.index >= index) return;
+    if (merges && previous.index > index) index = previous.index;
     const ack = this.message(MessageType.appendResponse, to);
     ack.index = index;
+    ack.commit = this.log.commit;
     if (merges) this.afterPersist[at] = ack;
     else this.afterPersist.push(ack);
   }
@@ -703,7 +709,7 @@ export class Raft {
         break;
       case MessageType.preVote:
         // The asker may have the longer log and the lower term; it has to learn the term to be electable.
-        this.send(MessageType.preVoteResponse, m.from).reject = true;
+        this.refuseVote(MessageType.preVoteResponse, m);
         break;
     }
   }
@@ -720,6 +726,7 @@ export class Raft {
     this.spreadTimeout();
     this.votes.clear();
     this.transferee = noNode;
+    this.handoverIndex = 0;
     this.leaseBroken = false;
     this.leaseUntil = 0;
     this.pendingConfIndex = 0;
@@ -796,7 +803,7 @@ export class Raft {
     const granted = free && this.log.isUpToDate(m.index, m.logTerm);
     const type = pre ? MessageType.preVoteResponse : MessageType.voteResponse;
     if (!granted) {
-      this.send(type, m.from).reject = true;
+      this.refuseVote(type, m);
     } else if (pre) {
       // In the term that was asked about, else the asker would ignore it as outdated.
       this.send(type, m.from).term = m.term;
@@ -805,6 +812,27 @@ export class Raft {
       this.electionElapsed = 0;
       this.afterPersist.push(this.message(type, m.from));
     }
+  }
+
+  /**
+   * A refusal tells how much of the asker's log is committed. The asker may still count by a membership that is over, and
+   * need the vote of a node that knows so: removed, no voter any more, with a longer log, it will never vote for
+   * the asker, nor campaign itself. By this the asker learns of the change, and what it takes to win now.
+   */
+  private refuseVote(type: MessageType, m: Message): void {
+    const { log } = this;
+    const answer = this.send(type, m.from);
+    answer.reject = true;
+    const index = Math.min(log.commit, log.findConflict(m.index, m.logTerm));
+    const term = log.term(index);
+    if (term <= 0) return;
+    answer.commit = index;
+    answer.logTerm = term;
+  }
+
+  /** That an entry is committed is true whoever says it, and in whatever term; and so is all before it (§5.3). */
+  private learnCommit(m: Message): void {
+    if (m.commit > this.log.commit && this.log.term(m.commit) === m.logTerm) this.log.commitTo(m.commit);
   }
 
   private stepCandidate(m: Message): void {
@@ -857,6 +885,7 @@ export class Raft {
     this.log.countUncommitted();
     // Entries of older terms commit only below one of this term (§5.4.2), so the term begins with one (thesis §6.4).
     this.append(EntryType.normal, emptyBytes);
+    if (!isVoter(this.conf, this.id)) this.handoverIndex = this.log.lastIndex;
   }
 
   // ── leading ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -891,10 +920,9 @@ export class Raft {
   }
 
   private proposeEntry(type: EntryType, data: Uint8Array): ProposeResult {
-    // A leader that is no member any more leads on, until its own removal is committed, but takes nothing new.
-    if (this.currentRole !== 'leader' || this.self === undefined) return 'notLeader';
-    // The transferee could never catch up (thesis §3.10).
-    if (this.transferee !== noNode) return 'transferring';
+    if (this.currentRole !== 'leader') return 'notLeader';
+    // The transferee could never catch up (thesis §3.10), nor could the heir of a leader that was removed.
+    if (this.transferee !== noNode || this.handoverIndex > 0) return 'transferring';
     const waiting = this.log.uncommittedBytes;
     if (waiting > 0 && waiting + data.length > this.maxUncommittedBytes) return 'tooManyUncommitted';
     this.append(type, data);
@@ -918,6 +946,30 @@ export class Raft {
       pr.recentActive = true;
       this.heartbeatAnswered(pr, m.context);
     }
+    if (m.commit > pr.commit) {
+      pr.commit = m.commit;
+      if (this.handoverIndex > 0) this.maybeHandOver();
+    }
+  }
+
+  /**
+   * A leader that was removed goes only when a quorum of those who stay knows it: as long as they do not, they count by
+   * the old membership, might need its vote, and would not get it if its log is longer.
+   */
+  private maybeHandOver(): void {
+    let known = this.quorumCommit(this.incoming);
+    if (this.outgoing.length > 0) known = Math.min(known, this.quorumCommit(this.outgoing));
+    if (known < this.handoverIndex) return;
+    let heir = this.incoming[0]!;
+    for (const pr of this.incoming) if (pr.match > heir.match) heir = pr;
+    this.sendTimeoutNow(heir);
+    this.becomeFollower(this.currentTerm, noNode);
+  }
+
+  private quorumCommit(voters: readonly Progress[]): number {
+    const { scratch } = this;
+    for (let i = 0; i < voters.length; i++) scratch[i] = voters[i]!.commit;
+    return majorityIndex(scratch, voters.length);
   }
 
   /**
@@ -1105,6 +1157,9 @@ export class Raft {
 
   private handleAppend(m: Message): void {
     const { log } = this;
+    // A state is being installed, and nothing behind it is written before that is done: nothing can be promised. The
+    // leader sends it again when it hears that the state is there.
+    if (log.pendingSnapshot !== undefined) return;
     if (m.index < log.commit) {
       // Late or repeated: what is committed is known to match.
       this.acknowledge(m.from, log.commit);
@@ -1117,19 +1172,21 @@ export class Raft {
       this.acknowledge(m.from, last);
       return;
     }
+    // A hint promises nothing: it need not wait for the disk.
     const hint = log.findConflict(m.index, m.logTerm);
-    const answer = this.message(MessageType.appendResponse, m.from);
+    const answer = this.send(MessageType.appendResponse, m.from);
     answer.index = m.index;
     answer.reject = true;
     answer.rejectHint = hint;
     answer.logTerm = Math.max(log.term(hint), 0);
-    this.afterPersist.push(answer);
   }
 
   private handleHeartbeat(m: Message): void {
     // The leader has our acknowledgement for all of it: commitTo stops the process if that log was lost.
     this.log.commitTo(m.commit);
-    this.send(MessageType.heartbeatResponse, m.from).context = m.context;
+    const answer = this.send(MessageType.heartbeatResponse, m.from);
+    answer.commit = this.log.commit;
+    answer.context = m.context;
   }
 
   /** The member has received a whole state and hands over where it stands. Ready.snapshot says that it is wanted. */
@@ -1186,11 +1243,7 @@ export class Raft {
     this.conf = conf;
     this.track();
     if (this.currentRole !== 'leader') return;
-    if (!isVoter(conf, this.id)) {
-      // C_new is committed, and its commit went out with the Ready that had us apply it (thesis §4.2.2).
-      this.becomeFollower(this.currentTerm, noNode);
-      return;
-    }
+    if (!isVoter(conf, this.id)) this.handoverIndex = this.log.commit;
     if (this.transferee !== noNode && !conf.voters.includes(this.transferee)) this.transferee = noNode;
     // A smaller quorum may have stored, and answered, more than the old one. New members have to be fed.
     this.advanceCommit();

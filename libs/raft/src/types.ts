@@ -80,6 +80,7 @@ export interface Message {
   readonly index: number;
   /** Term of the entry at `index`; in a rejection the term of the hinted entry. */
   readonly logTerm: number;
+  /** append, heartbeat: the leader's, the latter bounded by what the peer has. Responses: the sender's own. */
   readonly commit: number;
   readonly entries: readonly Entry[];
   readonly reject: boolean;
@@ -127,7 +128,7 @@ export interface Ready {
   readonly number: number;
   /** Present when it changed. */
   readonly softState: SoftState | undefined;
-  /** Present when it changed. Its commit never passes what is durable here. */
+  /** Present when it changed. Its commit never passes what is durable here, so it may be written before or after the entries. */
   readonly hardState: HardState | undefined;
   /** Append to the log; the first index may be at or below the last one written: the suffix is replaced. */
   readonly entries: readonly Entry[];
@@ -136,7 +137,7 @@ export interface Ready {
   /** Comes without entries: those that follow it are handed out after it was persisted. */
   readonly snapshot: SnapshotMeta | undefined;
   readonly messages: readonly Message[];
-  /** Votes, vote requests and append responses: promises that need this and all earlier Readys to be durable first. */
+  /** Votes, vote requests and acknowledged appends: promises that need this and all earlier Readys to be durable first. */
   readonly afterPersist: readonly Message[];
   /** Committed and durable here: never an entry that this node's own log could still lose. */
   readonly committed: readonly Entry[];
