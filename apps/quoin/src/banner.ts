@@ -1,3 +1,5 @@
+import { resolve } from 'node:path';
+
 /** Where a node that was started by hand listens, and how to talk to it. */
 export function banner(clientUrls: readonly string[], dataDir: string): string {
   const endpoints = clientUrls.map((url) =>
@@ -6,12 +8,12 @@ export function banner(clientUrls: readonly string[], dataDir: string): string {
   const flag = `--endpoints=${endpoints.join(',')}`;
   return [
     '',
-    `  Quoin serves etcd's API on ${clientUrls.join(', ')}`,
-    `  data directory             ${dataDir}`,
+    `  Quoin serves etcd's API on ${reachable.join(', ')}`,
+    `  data directory             ${resolve(dataDir)}`,
     '',
     `    ETCDCTL_API=3 etcdctl ${flag} put greeting hello`,
     `    npm run quoinctl -- ${flag} get greeting`,
-    `    curl ${clientUrls[0] ?? ''}/health`,
+    `    curl ${reachable[0] ?? ''}/health`,
     '',
     '  Ctrl-C stops it.',
     '',
