@@ -258,3 +258,22 @@ test('a second signal ends it at once', async () => {
   child.kill('SIGTERM');
   expect(await child.kill('SIGTERM')).toMatch(/^exit code (0|143)$/);
 });
+
+test('under npm start it tells where it listens and how to reach it', async () => {
+  const node = await quoin();
+  const child = new Child({
+    name: 'quoin',
+    script,
+    args: node.flags,
+    env: { QUOIN_BOOTSTRAP: 'start' },
+    readyText: 'Ctrl-C stops it',
+  });
+  children.push(child);
+  child.start();
+  await child.ready(15_000);
+  const text = child.logs().join('\n');
+  expect(text).toContain(`Quoin serves etcd's API on ${node.url}`);
+  expect(text).toContain(`etcdctl --endpoints=127.0.0.1:${node.clientPort} put greeting hello`);
+  expect(text).toContain(`npm run quoinctl -- --endpoints=127.0.0.1:${node.clientPort}`);
+  expect(text).toContain('ready to serve client requests');
+});
