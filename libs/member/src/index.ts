@@ -18,5 +18,14 @@ export {
   storageVersion,
   urlError,
 } from './config.ts';
+export { IdGenerator, type Lease, Lessor, type LessorOptions, leaseTtlMaxSeconds } from './lessor.ts';
 export { Member, type MemberStatus } from './member.ts';
+export {
+  decodePeerBatch,
+  encodePeerBatch,
+  type PeerBatch,
+  type PeerHello,
+  type SnapshotAck,
+} from './peer-codec.ts';
 export type { BackendFactory, MemberPorts } from './ports.ts';
+export { ChunkChecker, ChunkSource } from './snapshot-chunks.ts';
