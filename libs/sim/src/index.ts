@@ -8,4 +8,5 @@ export type { DiskOp } from './disk-port.ts';
 export * as etcd from './etcd-messages.ts';
 export { type Answer, type FeedEvent, feedEvents, LinkClient, SimClient } from './link-client.ts';
 export { MemoryBackend, type MemoryBackendOptions, MemoryEngines } from './memory-backend.ts';
+export { type LinkQuality, SimNetwork, type SimNetworkOptions } from './network.ts';
 export { Scheduler } from './scheduler.ts';
