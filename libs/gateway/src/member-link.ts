@@ -207,7 +207,11 @@ export class MemberLink {
     this.lastHeardMs = this.ports.clock.monotonicMs();
     const channel = this.channel;
     if (down.welcome !== undefined) this.onWelcome(down.welcome);
-    if (this.channel !== channel || !this.open) return;
+    if (this.channel !== channel) return;
+    if (!this.open) {
+      this.drop('the first message was no welcome');
+      return;
+    }
     if (down.state !== undefined) {
       const before = this.state;
       this.state = down.state;

@@ -186,11 +186,10 @@ export class CatchUp {
       this.deliverPage(group, from, page);
       this.wake(group);
     }
-    for (const waiting of this.readers) {
-      this.readers.delete(waiting);
-      this.wake(waiting);
-      break;
-    }
+    // All of them: the first may not need to read any more.
+    const waiting = [...this.readers];
+    this.readers.clear();
+    this.wakeAll(waiting);
   }
 
   private deliverPage(group: WatchGroup, from: number, page: WatchHistoryResponse): void {

@@ -120,10 +120,8 @@ export class FakeCluster {
   readonly dial = (url: string): Channel => {
     const [near, far] = TestChannel.pair(this.world);
     const member = this.members.find((each) => each.url === url);
-    this.world.timers.after(0.2, () => {
-      if (member === undefined || !member.up) far.close();
-      else member.accept(far);
-    });
+    if (member?.up) member.accept(far);
+    else far.close();
     return near;
   };
 
