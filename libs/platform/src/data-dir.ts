@@ -39,20 +39,19 @@ export class DataDir {
 }
 
 /** Makes a directory that only its owner may look into, as etcd does. @throws ConfigError */
-export function prepare(path: string): void {
+export function prepare(path: string, what = 'data directory'): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' || code === 'ENOTDIR')
-      throw new ConfigError(`data directory ${path} is not a directory`);
-    throw new ConfigError(`cannot create data directory ${path}: ${message}`);
+    if (code === 'EEXIST' || code === 'ENOTDIR') throw new ConfigError(`${what} ${path} is not a directory`);
+    throw new ConfigError(`cannot create ${what} ${path}: ${message}`);
   }
-  if (!statSync(path).isDirectory()) throw new ConfigError(`data directory ${path} is not a directory`);
+  if (!statSync(path).isDirectory()) throw new ConfigError(`${what} ${path} is not a directory`);
   try {
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch {
-    throw new ConfigError(`data directory ${path} is not writable`);
+    throw new ConfigError(`${what} ${path} is not writable`);
   }
 }
 

@@ -161,7 +161,7 @@ function memberPorts(
 ): MemberPorts {
   let disk: MemberPorts['disk'] = new RealDisk(dataDir);
   if (config.walDir !== '') {
-    prepare(config.walDir);
+    prepare(config.walDir, 'WAL directory');
     disk = mountDisk(disk, walPath, new RealDisk(config.walDir));
   }
   if (config.unsafeNoFsync) disk = withoutSync(disk);

@@ -27,7 +27,10 @@ export interface Node extends Running {
 export async function startMemberNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const dir = DataDir.open(config.dataDir);
-  const member = await startMember(config, dir.path, log);
+  const member = await startMember(config, dir.path, log).catch((error) => {
+    dir.release();
+    throw error;
+  });
   const stopMetrics = await serveMetrics(config, memberRoutes(member, [member.metrics, registry]), member);
   const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
   log.info('serving peers and gateways', { name: config.name, 'peer-urls': peerUrls, 'data-dir': dir.path });
@@ -66,7 +69,10 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
 export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const dir = DataDir.open(config.dataDir);
-  const member = await startMember(config, dir.path, log);
+  const member = await startMember(config, dir.path, log).catch((error) => {
+    dir.release();
+    throw error;
+  });
   let gateway: GatewayRole;
   let stopMetrics: () => void;
   try {
@@ -75,6 +81,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
     stopMetrics = await serveMetrics(config, routes, gateway);
   } catch (error) {
     await member.stop();
+    dir.release();
     throw error;
   }
   const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
