@@ -10,3 +10,5 @@ export { type Answer, type FeedEvent, feedEvents, LinkClient, SimClient } from '
 export { MemoryBackend, type MemoryBackendOptions, MemoryEngines } from './memory-backend.ts';
 export { type LinkQuality, SimNetwork, type SimNetworkOptions } from './network.ts';
 export { Scheduler } from './scheduler.ts';
+export { historyErrors, type Operation } from './history-check.ts';
+export { type RandomRunOptions, type RunReport, randomRun } from './random-run.ts';

@@ -151,7 +151,9 @@ export class Wal {
     last: OpenSegment | undefined,
     log: Start,
   ): void {
-    const { disk, dir, metadata, limits, cb } = opening;
+    const { disk, dir, limits, cb } = opening;
+    // Accepted as they were found, so new segments repeat them: every segment of a log says the same.
+    const { metadata } = log.recovered;
     let fail = (what: string, error: DiskError): void => cb(diskFailure(what, error), null, null);
     const maker = new SegmentMaker(disk, dir, metadata, limits, (what, error) => fail(what, error));
     const begin = (segment: OpenSegment): void => {
