@@ -415,6 +415,7 @@ export class FakeMember {
     const ranges = ops.map((op: RequestOp) => {
       if (op.request.case === 'requestRange') {
         const list = model.list(model.revision, op.request.value.key, op.request.value.rangeEnd);
+        if (op.request.value.sortTarget === 2) list.sort((a, b) => a.create - b.create);
         const range = writeRangeResponse(
           undefined,
           list.map((s) => s.kv),
@@ -438,10 +439,10 @@ export class FakeMember {
     if (asked > 0 && asked < model.compactRevision) return etcdErrors.compacted;
     let list = model.list(asked > 0 ? asked : this.applied, request.key, request.rangeEnd);
     const count = list.length;
-    if (request.sortTarget === 2) list.sort((a, b) => b.create - a.create);
+    if (request.sortTarget === 2)
+      list.sort((a, b) => (request.sortOrder === 1 ? a.create - b.create : b.create - a.create));
     if (request.maxCreateRevision > 0n)
       list = list.filter((s) => s.create <= Number(request.maxCreateRevision));
-    if (request.sortOrder === 1 && request.sortTarget === 2) list.reverse();
     const limit = request.limit > 0n ? Number(request.limit) : list.length;
     const more = list.length > limit;
     const kvs = request.countOnly ? [] : list.slice(0, limit).map((stored) => stored.kv);

@@ -89,7 +89,8 @@ class Run {
       if (response.watchId === -1n) {
         this.progressAnswers++;
         const revision = Number(response.header!.revision);
-        for (const each of followers.values()) if (!each.ended) each.checkComplete(this.cluster.model, revision);
+        for (const each of followers.values())
+          if (!each.ended) each.checkComplete(this.cluster.model, revision);
         return;
       }
       if (response.created) followers.set(response.watchId, waiting.shift()!);
@@ -142,7 +143,10 @@ class Run {
       model.compactRevision = revision;
       return;
     }
-    const request = toBinary(CompactionRequestSchema, create(CompactionRequestSchema, { revision: BigInt(revision) }));
+    const request = toBinary(
+      CompactionRequestSchema,
+      create(CompactionRequestSchema, { revision: BigInt(revision) }),
+    );
     unary(this.world, this.gateway, '/etcdserverpb.KV/Compact', request);
   }
 

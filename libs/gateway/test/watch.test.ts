@@ -1,5 +1,5 @@
-import { utf8, utf8Text } from '@quoin/base';
 import { create, toBinary } from '@bufbuild/protobuf';
+import { utf8, utf8Text } from '@quoin/base';
 import { Method } from '@quoin/contracts';
 import { CompactionRequestSchema, PutRequestSchema } from '@quoin/contracts/etcd';
 import { Gateway, type GatewayOptions } from '@quoin/gateway';
@@ -18,7 +18,9 @@ function setup(size = 1, options: Partial<GatewayOptions> = {}) {
   gateway.start();
   world.run(50);
   const put = (...keys: string[]) =>
-    cluster.change(keys.map((key) => ({ put: true, key: utf8(key), value: utf8(`v${cluster.model.revision + 1}`) })));
+    cluster.change(
+      keys.map((key) => ({ put: true, key: utf8(key), value: utf8(`v${cluster.model.revision + 1}`) })),
+    );
   const del = (...keys: string[]) => cluster.change(keys.map((key) => ({ put: false, key: utf8(key) })));
   return { world, cluster, gateway, member: cluster.members[0]!, put, del };
 }
@@ -27,7 +29,10 @@ const all = { key: new Uint8Array(1), rangeEnd: new Uint8Array(1) };
 const key = (text: string) => ({ key: utf8(text) });
 
 function compact(world: World, gateway: Gateway, revision: number): void {
-  const request = toBinary(CompactionRequestSchema, create(CompactionRequestSchema, { revision: BigInt(revision) }));
+  const request = toBinary(
+    CompactionRequestSchema,
+    create(CompactionRequestSchema, { revision: BigInt(revision) }),
+  );
   const call = unary(world, gateway, '/etcdserverpb.KV/Compact', request);
   world.run(20);
   expect(call.status).toBeNull();
@@ -89,9 +94,7 @@ test('ids: from 0 upward, chosen, taken, and refused', () => {
   client.create({ ...key('d'), startRevision: -1n });
   client.create({ ...key('d'), watchId: -9_007_199_254_740_993n });
   world.run(20);
-  expect(
-    client.take().map((r) => [r.watchId, r.created, r.canceled, r.cancelReason]),
-  ).toEqual([
+  expect(client.take().map((r) => [r.watchId, r.created, r.canceled, r.cancelReason])).toEqual([
     [1n, true, false, ''],
     [0n, true, false, ''],
     [2n, true, false, ''],
@@ -258,14 +261,16 @@ test('a compacted start is cancelled behind its created response, with revision 
   world.run(50);
   const responses = client.take();
   const lost = responses.filter((r) => r.watchId === 0n);
-  expect(lost.map((r) => [r.created, r.canceled, r.compactRevision, r.header!.revision, r.cancelReason])).toEqual([
+  expect(
+    lost.map((r) => [r.created, r.canceled, r.compactRevision, r.header!.revision, r.cancelReason]),
+  ).toEqual([
     [true, false, 0n, 9n, ''],
     [false, true, 5n, 0n, ''],
   ]);
   expect(eventTexts(responses.filter((r) => r.watchId === 1n))).toEqual(['5+a', '6+a', '7+a', '8+a', '9+a']);
 });
 
-test('a client that does not read costs bounded memory and nobody else\'s events', () => {
+test("a client that does not read costs bounded memory and nobody else's events", () => {
   const { world, gateway, cluster } = setup(1, { watchQueueBytes: 20_000, ringRevisions: 10 });
   const slow = new WatchClient(gateway, {}, 4_000);
   const quick = new WatchClient(gateway);
@@ -351,7 +356,7 @@ test('the feed is there only while somebody watches', () => {
   expect(member.subscribed.map((feed) => feed.from)).toEqual([2, 3]);
 });
 
-test('streams end as etcd\'s do: on stop, without a leader, and on bytes that are no request', () => {
+test("streams end as etcd's do: on stop, without a leader, and on bytes that are no request", () => {
   const { world, gateway, cluster } = setup();
   const plain = new WatchClient(gateway);
   const wanting = new WatchClient(gateway, { hasleader: 'true' });
