@@ -5,10 +5,10 @@
 import { type Channel, type Log, MetricRegistry, Prng, type Random, type Tracer } from '@quoin/base';
 import { Member, type MemberLimits, type MemberPorts } from '@quoin/member';
 import { SimClock, SimHost, SimTimers } from './clock.ts';
-import { ClusterNetwork, type ClusterNetworkOptions } from './cluster-network.ts';
 import { simDigest } from './digest.ts';
 import { type CrashOutcome, SimDisk, type SimDiskOptions } from './disk.ts';
 import { MemoryEngines } from './memory-backend.ts';
+import { SimNetwork, type SimNetworkOptions } from './network.ts';
 import { Scheduler } from './scheduler.ts';
 
 export interface SimClusterOptions {
@@ -16,7 +16,7 @@ export interface SimClusterOptions {
   /** Default 3. */
   readonly members?: number;
   readonly limits?: Partial<MemberLimits>;
-  readonly network?: ClusterNetworkOptions;
+  readonly network?: SimNetworkOptions;
   readonly disk?: SimDiskOptions;
   readonly tracer?: Tracer;
   /** Receives each log line. */
@@ -71,7 +71,7 @@ export class SimNode {
 export class SimCluster {
   readonly scheduler: Scheduler;
   readonly prng: Prng;
-  readonly network: ClusterNetwork;
+  readonly network: SimNetwork;
   readonly nodes: readonly SimNode[];
   private readonly options: SimClusterOptions;
 
@@ -79,7 +79,7 @@ export class SimCluster {
     this.options = options;
     this.scheduler = new Scheduler();
     this.prng = new Prng(options.seed);
-    this.network = new ClusterNetwork(this.scheduler, new Prng(this.prng.u32()), options.network);
+    this.network = new SimNetwork(this.scheduler, new Prng(this.prng.u32()), options.network);
     this.nodes = Array.from({ length: options.members ?? 3 }, (_, i) => {
       const disk = new SimDisk(new Prng(this.prng.u32()), options.disk);
       return new SimNode(`m${i + 1}`, new SimClock(this.scheduler), disk);
@@ -150,7 +150,13 @@ export class SimCluster {
 
   /** Cuts every stream between that node and the others. */
   isolate(node: SimNode): void {
-    for (const other of this.nodes) if (other !== node) this.network.cut(node.name, other.name);
+    for (const other of this.nodes) if (other !== node) this.cut(node, other);
+  }
+
+  /** In both directions. */
+  cut(a: SimNode, b: SimNode): void {
+    this.network.cut(a.name, b.name);
+    this.network.cut(b.name, a.name);
   }
 
   heal(): void {

@@ -46,7 +46,8 @@ function checkRead(
   if (read.value === undefined) return;
   const source = started.get(`${read.key}=${read.value}`);
   if (source === undefined) errors.push(`${show(read)} found what nobody wrote`);
-  else if (source.startMs > read.endMs!) errors.push(`${show(read)} found what was written later: ${show(source)}`);
+  else if (source.startMs > read.endMs!)
+    errors.push(`${show(read)} found what was written later: ${show(source)}`);
   const maker = written.get(read.modRevision);
   if (maker !== undefined && (maker.key !== read.key || maker.value !== read.value)) {
     errors.push(`${show(read)} found another value than ${show(maker)} wrote`);

@@ -1,14 +1,13 @@
 /** The simulated world behind the ports: one heap of events ordered by virtual time. */
 export { SimClock, SimHost, SimTimers, simEpochMs } from './clock.ts';
 export { clientUrl, linkAddress, peerUrl, SimCluster, type SimClusterOptions, SimNode } from './cluster.ts';
-export { ClusterNetwork, type ClusterNetworkOptions } from './cluster-network.ts';
 export { sha1, simDigest } from './digest.ts';
 export { type CrashOutcome, type DiskCall, SimDisk, type SimDiskOptions } from './disk.ts';
 export type { DiskOp } from './disk-port.ts';
 export * as etcd from './etcd-messages.ts';
+export { historyErrors, type Operation } from './history-check.ts';
 export { type Answer, type FeedEvent, feedEvents, LinkClient, SimClient } from './link-client.ts';
 export { MemoryBackend, type MemoryBackendOptions, MemoryEngines } from './memory-backend.ts';
 export { type LinkQuality, SimNetwork, type SimNetworkOptions } from './network.ts';
-export { Scheduler } from './scheduler.ts';
-export { historyErrors, type Operation } from './history-check.ts';
 export { type RandomRunOptions, type RunReport, randomRun } from './random-run.ts';
+export { Scheduler } from './scheduler.ts';

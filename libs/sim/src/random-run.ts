@@ -8,7 +8,16 @@ import { Prng } from '@quoin/base';
 import { Method } from '@quoin/contracts';
 import type { MemberLimits } from '@quoin/member';
 import { SimCluster, type SimNode } from './cluster.ts';
-import { putOp, putRequest, rangeOp, rangeRequest, readHeader, readKvs, txnRequest, varint } from './etcd-messages.ts';
+import {
+  putOp,
+  putRequest,
+  rangeOp,
+  rangeRequest,
+  readHeader,
+  readKvs,
+  txnRequest,
+  varint,
+} from './etcd-messages.ts';
 import { historyErrors, type Operation } from './history-check.ts';
 import { type Answer, type FeedEvent, feedEvents, type LinkClient, SimClient } from './link-client.ts';
 
@@ -83,7 +92,10 @@ class RandomRun {
   run(): RunReport {
     const { cluster, prng } = this;
     cluster.start();
-    const clients = Array.from({ length: this.options.clients ?? 4 }, (_, i) => new SimClient(cluster, `client${i}`));
+    const clients = Array.from(
+      { length: this.options.clients ?? 4 },
+      (_, i) => new SimClient(cluster, `client${i}`),
+    );
     for (const client of clients) this.work(client);
     this.follow(new SimClient(cluster, 'watcher'));
     const untilMs = cluster.scheduler.nowMs + (this.options.faultsMs ?? 8_000);
@@ -189,7 +201,8 @@ class RandomRun {
     link.onFeed = (batch) => {
       if (batch.feed !== feed) return;
       for (const { revision } of batch.revisions) {
-        if (revision !== next) this.errors.push(`${link.node.name}: revision ${revision} on a feed instead of ${next}`);
+        if (revision !== next)
+          this.errors.push(`${link.node.name}: revision ${revision} on a feed instead of ${next}`);
         next = revision + 1;
       }
       this.events.push(...feedEvents(batch));
@@ -206,6 +219,7 @@ class RandomRun {
     else if (kind < 3) cluster.kill(node);
     else if (kind < 4) for (const each of cluster.nodes) cluster.crash(each);
     else if (kind < 5) cluster.isolate(node);
+    // In one direction only: the nastier cut.
     else if (kind < 6) cluster.network.cut(node.name, prng.pick(cluster.nodes).name);
     else if (kind < 7) node.host?.pause();
     else if (kind < 8) node.disk.slowFactor = prng.pick([1, 1, 20, 100]);
@@ -239,7 +253,8 @@ class RandomRun {
       cluster.waitForLeader(30_000);
       cluster.run(2_000);
       this.working = false;
-      if (!cluster.runUntil(() => this.inFlight === 0, 60_000)) this.errors.push('requests without any answer');
+      if (!cluster.runUntil(() => this.inFlight === 0, 60_000))
+        this.errors.push('requests without any answer');
       cluster.settle(60_000);
       cluster.run(3_000);
       this.checkStates();

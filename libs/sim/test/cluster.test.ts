@@ -43,7 +43,7 @@ test('the leader is killed under load: no acknowledged write is lost, writes res
     const key = `k${next++}`;
     client.request(Method.put, putRequest(key, key), (answer: Answer) => {
       if (answer.kind === 'ok') acknowledged.push(key);
-      client.host.enqueue(1, write);
+      client.host.enqueue(10, write);
     });
   };
   for (let i = 0; i < 10; i++) write();
@@ -57,7 +57,6 @@ test('the leader is killed under load: no acknowledged write is lost, writes res
   cluster.startNode(leader);
   cluster.run(2_000);
   stopped = true;
-  cluster.run(12_000);
   expectEqualStates(cluster);
   for (const node of cluster.nodes) {
     const range = client.ok(Method.range, rangeRequest('k', { end: 'l', serializable: true }), node);
@@ -80,7 +79,9 @@ test('everything loses power at once: all acknowledged writes are there after a 
   cluster.run(1_000);
   cluster.start();
   cluster.waitForLeader();
-  const found = new Set(readKvs(client.ok(Method.range, rangeRequest('k', { end: 'l' }))).map((kv) => kv.key));
+  const found = new Set(
+    readKvs(client.ok(Method.range, rangeRequest('k', { end: 'l' }))).map((kv) => kv.key),
+  );
   expect(acknowledged.filter((key) => !found.has(key))).toEqual([]);
   expectEqualStates(cluster);
 });
@@ -100,12 +101,18 @@ test('a restart replays only what the store had not made durable', () => {
 });
 
 test('a follower past compaction of the log catches up by snapshot while writes go on', () => {
-  const limits = { snapshotCount: 20, snapshotCatchupEntries: 5, flushIntervalMs: 50, snapshotChunkBytes: 2_000 };
+  const limits = {
+    snapshotCount: 20,
+    snapshotCatchupEntries: 5,
+    flushIntervalMs: 50,
+    snapshotChunkBytes: 2_000,
+  };
   const { cluster, client } = started(7, 3, limits);
   const leader = cluster.waitForLeader();
   const follower = cluster.nodes.find((node) => node !== leader)!;
   cluster.crash(follower);
-  for (let i = 0; i < 200; i++) client.ok(Method.put, putRequest(`k${i % 90}`, `value ${i} ${'x'.repeat(100)}`));
+  for (let i = 0; i < 200; i++)
+    client.ok(Method.put, putRequest(`k${i % 90}`, `value ${i} ${'x'.repeat(100)}`));
   cluster.run(1_000);
   let written = 0;
   let stopped = false;
