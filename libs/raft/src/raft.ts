@@ -946,10 +946,8 @@ export class Raft {
       pr.recentActive = true;
       this.heartbeatAnswered(pr, m.context);
     }
-    if (m.commit > pr.commit) {
-      pr.commit = m.commit;
-      if (this.handoverIndex > 0) this.maybeHandOver();
-    }
+    if (m.commit > pr.commit) pr.commit = m.commit;
+    if (this.handoverIndex > 0) this.maybeHandOver();
   }
 
   /**

@@ -22,6 +22,7 @@ const kinds: Record<string, ChaosOptions> = {
   'changing members': { ...base, spares: 3, steps: 4000 },
   'without pre-vote and check-quorum': { ...base, preVote: false, checkQuorum: false },
   'a bad network': { ...base, lose: 0.25, repeat: 0.2 },
+  'lease reads': { ...base, leaseReads: true, steps: 4000 },
   'one voter and spares': { ...base, voters: 1, spares: 4, steps: 4000 },
 };
 

@@ -110,7 +110,7 @@ export class Chaos {
     if (dice < 420) this.deliver();
     else if (dice < 640) this.takeReady(node);
     else if (dice < 760) this.completeWrite(node);
-    else if (dice < 840) this.act(node, () => node.raft.tick());
+    else if (dice < 840) this.tick(node);
     else if (dice < 900) this.propose();
     else if (dice < 925) this.read(node);
     else if (dice < 940) this.compact(node);
@@ -122,6 +122,12 @@ export class Chaos {
     else if (dice < 990) this.changeConf();
     else if (dice < 994) this.act(node, () => node.raft.campaign());
     else this.act(node, () => node.raft.reportUnreachable(random.pick(this.nodes).id));
+  }
+
+  /** Leases rely on clocks of one speed: with them all nodes tick together. */
+  private tick(node: TestNode): void {
+    if (!this.options.leaseReads) this.act(node, () => node.raft.tick());
+    else if (node === this.nodes[0]) for (const each of this.nodes) this.act(each, () => each.raft.tick());
   }
 
   /** Any input to one node, followed by the checks. */
