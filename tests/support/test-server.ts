@@ -100,7 +100,7 @@ export async function startEtcd(nodes = 1): Promise<TestServer> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
-  plans.forEach((_, i) => start(i));
+  for (let i = 0; i < nodes; i++) start(i);
   try {
     await Promise.all(plans.map((plan) => portOpen(plan.endpoint, 15_000)));
   } catch (error) {

@@ -8,7 +8,7 @@ export function toBytes(value: Bytes): Uint8Array {
 /** Which keys, beside the first. At most one of the three. */
 export interface KeyRangeOptions {
   /** Keys below this one. */
-  readonly end?: Bytes | undefined;
+  readonly rangeEnd?: Bytes | undefined;
   /** All keys that begin with the key; with an empty key, all. */
   readonly prefix?: boolean | undefined;
   /** All keys from this one on. */
@@ -22,7 +22,8 @@ export function prefixEnd(prefix: Uint8Array): Uint8Array {
   let length = prefix.length;
   while (length > 0 && prefix[length - 1] === 0xff) length--;
   if (length === 0) return zero;
-  const end = prefix.slice(0, length);
+  // A copy in any case: Buffer's `slice` would share the caller's bytes.
+  const end = new Uint8Array(prefix.subarray(0, length));
   end[length - 1]!++;
   return end;
 }
@@ -34,5 +35,8 @@ export function keyRange(key: Bytes, options: KeyRangeOptions): { key: Uint8Arra
     return first.length === 0 ? { key: zero, rangeEnd: zero } : { key: first, rangeEnd: prefixEnd(first) };
   }
   if (options.fromKey === true) return { key: first.length === 0 ? zero : first, rangeEnd: zero };
-  return { key: first, rangeEnd: options.end === undefined ? concatBytes([]) : toBytes(options.end) };
+  return {
+    key: first,
+    rangeEnd: options.rangeEnd === undefined ? concatBytes([]) : toBytes(options.rangeEnd),
+  };
 }

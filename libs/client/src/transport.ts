@@ -165,7 +165,7 @@ export class Transport {
     return endpoint.client.makeBidiStreamRequest<MessageInitShape<I>, MessageShape<O>>(
       path(method),
       (message) => Buffer.from(toBinary(method.input, create(method.input, message))),
-      (bytes) => fromBinary(method.output, bytes),
+      (bytes) => fromBinary(method.output, asBytes(bytes)),
       this.metadata(token, options),
       callOptions(deadlineMs),
     );
@@ -282,8 +282,9 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A plain Uint8Array: Buffer's `slice` shares memory where one expects a copy. */
 function asBytes(buffer: Buffer): Uint8Array {
-  return buffer;
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length);
 }
 
 function callOptions(deadlineMs: number): grpc.CallOptions {

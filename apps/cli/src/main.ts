@@ -1,0 +1,154 @@
+/** Finds the command in the words given, fills its flags from line and environment, runs it, and turns what happens into an exit code. */
+import { EtcdError } from '@quoin/client';
+import type { Command } from './command.ts';
+import { authCommands } from './commands/auth.ts';
+import { concurrencyCommands } from './commands/concurrency.ts';
+import { endpointCommands } from './commands/endpoint.ts';
+import { kvCommands } from './commands/kv.ts';
+import { leaseCommands } from './commands/lease.ts';
+import { maintenanceCommands } from './commands/maintenance.ts';
+import { memberCommands } from './commands/member.ts';
+import { txnCommands } from './commands/txn.ts';
+import { watchCommands } from './commands/watch.ts';
+import { Context, globalFlags } from './context.ts';
+import { CommandError, ExitCode } from './exit.ts';
+import { type FlagSpec, Flags, parseArguments } from './flags.ts';
+import { commandHelp, groupHelp, mainHelp } from './help.ts';
+
+const apiVersion = '3.7';
+
+/** The platform lib brings RocksDB and gRPC servers along, which costs most commands more time than their own work. */
+async function version(): Promise<string> {
+  return (await import('@quoin/platform')).releaseVersion;
+}
+
+const versionCommand: Command = {
+  name: 'version',
+  usage: '',
+  help: 'Prints the version of quoinctl',
+  run: async (context) => {
+    context.print(`quoinctl version: ${await version()}`);
+    context.print(`API version: ${apiVersion}`);
+    return undefined;
+  },
+};
+
+export const commands: readonly Command[] = [
+  ...kvCommands,
+  ...txnCommands,
+  ...watchCommands,
+  ...leaseCommands,
+  ...memberCommands,
+  ...endpointCommands,
+  ...maintenanceCommands,
+  ...concurrencyCommands,
+  ...authCommands,
+  versionCommand,
+];
+
+interface Found {
+  readonly command: Command;
+  readonly rest: string[];
+}
+
+/** The command's words may have flags before and between them. */
+function find(args: readonly string[]): Found | { readonly words: string[] } {
+  const words: string[] = [];
+  const rest: string[] = [];
+  const globals = new Flags(globalFlags);
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    if (arg === '--') break;
+    if (arg.startsWith('-')) {
+      rest.push(arg);
+      const spec = arg.startsWith('--')
+        ? globals.spec(arg.slice(2))
+        : arg.length === 2
+          ? globals.byShort(arg[1]!)
+          : undefined;
+      if (spec !== undefined && spec.kind !== 'bool' && i + 1 < args.length) rest.push(args[++i]!);
+      continue;
+    }
+    words.push(arg);
+    const command = commands.find((each) => each.name === words.join(' '));
+    if (command !== undefined) return { command, rest: [...rest, ...args.slice(i + 1)] };
+    if (!commands.some((each) => each.name.startsWith(`${words.join(' ')} `))) break;
+  }
+  return { words };
+}
+
+/** QUOINCTL_X wins over ETCDCTL_X; the command line wins over both. */
+function fromEnvironment(flags: Flags, specs: readonly FlagSpec[]): void {
+  for (const spec of specs) {
+    if (spec.name === 'help') continue;
+    const name = spec.name.toUpperCase().replaceAll('-', '_');
+    for (const variable of [`QUOINCTL_${name}`, `ETCDCTL_${name}`]) {
+      const value = process.env[variable];
+      if (value === undefined || value === '') continue;
+      flags.setDefault(spec, value, variable);
+      break;
+    }
+  }
+}
+
+async function help(words: readonly string[]): Promise<number> {
+  const group = words[0];
+  if (group === undefined || group === 'help') {
+    process.stdout.write(mainHelp(commands, globalFlags, await version(), apiVersion));
+    return ExitCode.ok;
+  }
+  const members = commands.filter((each) => each.name.startsWith(`${group} `));
+  if (members.length === 0) {
+    process.stderr.write(
+      `Error: unknown command "${group}" for "quoinctl"\nRun 'quoinctl --help' for usage.\n`,
+    );
+    return ExitCode.error;
+  }
+  if (words.length > 1) process.stderr.write(`Error: unknown command "${words.join(' ')}" for "quoinctl"\n`);
+  process.stdout.write(groupHelp(group, members, globalFlags));
+  return words.length > 1 ? ExitCode.error : ExitCode.ok;
+}
+
+export async function main(args: readonly string[], interrupted: AbortSignal): Promise<number> {
+  const found = find(args[0] === 'help' ? args.slice(1) : args);
+  if ('words' in found) return help(found.words);
+  const { command, rest } = found;
+  const specs = [...(command.flags ?? []), ...globalFlags];
+  if (args[0] === 'help') {
+    process.stdout.write(commandHelp(command, globalFlags));
+    return ExitCode.ok;
+  }
+  const flags = new Flags(specs);
+  let context: Context | undefined;
+  let parsing = true;
+  try {
+    const parsed = parseArguments(rest, flags);
+    fromEnvironment(flags, globalFlags);
+    if (flags.bool('help')) {
+      process.stdout.write(commandHelp(command, globalFlags));
+      return ExitCode.ok;
+    }
+    parsing = false;
+    context = new Context(flags, interrupted);
+    return (await command.run(context, parsed.positional, parsed.dash)) ?? ExitCode.ok;
+  } catch (error) {
+    return explain(error, command, parsing);
+  } finally {
+    context?.close();
+  }
+}
+
+function explain(error: unknown, command: Command, whileParsing: boolean): number {
+  if (error instanceof CommandError) {
+    process.stderr.write(`Error: ${error.message}\n`);
+    if (whileParsing) process.stderr.write(`Run 'quoinctl ${command.name} --help' for usage.\n`);
+    return error.exitCode;
+  }
+  if (error instanceof EtcdError) {
+    process.stderr.write(`Error: ${error.message}\n`);
+    return ExitCode.error;
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`Error: ${text}\n`);
+  return ExitCode.error;
+}
