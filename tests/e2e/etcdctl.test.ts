@@ -66,7 +66,7 @@ describe.runIf(hasEtcdctl)('etcdctl through either gateway', () => {
   test('errors have their exact texts', async () => {
     const failing: [string[], string][] = [
       [['put', '', 'x'], 'etcdserver: key is not provided'],
-      [['put', 'e/none', '', '--ignore-value'], 'etcdserver: key not found'],
+      [['put', 'e/none', '--ignore-value'], 'etcdserver: key not found'],
       [['put', 'e/l', 'x', '--lease=123456'], 'etcdserver: requested lease not found'],
       [['get', 'e/x', '--rev=99999999'], 'etcdserver: mvcc: required revision is a future revision'],
       [['lease', 'revoke', '123456'], 'etcdserver: requested lease not found'],

@@ -35,7 +35,7 @@ export async function contents(endpoint: string, options: ContentsOptions = {}):
   const client = new Client({ endpoints: [endpoint], timeoutMs: 20_000 });
   try {
     return await readAll(
-      (key, end, revision, limit) => client.kv.get(key, { end, revision, limit }),
+      (key, end, revision, limit) => client.kv.get(key, { rangeEnd: end, revision, limit }),
       options,
     );
   } finally {

@@ -38,7 +38,8 @@ const workloads: Record<string, (client: Client, n: number) => Promise<unknown>>
   put: (client, n) => client.kv.put(key(n), value),
   get: (client, n) => client.kv.get(key(n)),
   'get-serializable': (client, n) => client.kv.get(key(n), { serializable: true }),
-  range: (client, n) => client.kv.get(key(Math.floor(n / 2)), { end: Uint8Array.of(0, 255), limit: 1000 }),
+  range: (client, n) =>
+    client.kv.get(key(Math.floor(n / 2)), { rangeEnd: Uint8Array.of(0, 255), limit: 1000 }),
   txn: compareAndPut,
 };
 

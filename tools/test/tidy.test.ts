@@ -29,9 +29,8 @@ const projects: Project[] = [
   ...readdirSync(join(root, 'libs')).map((name) => ({
     name,
     dir: `libs/${name}`,
-    world: '',
-    may: [],
-    ...table[name],
+    world: table[name]?.world ?? '',
+    may: table[name]?.may ?? [],
   })),
   ...readdirSync(join(root, 'apps')).map((name) => ({
     name,
