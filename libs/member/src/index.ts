@@ -28,4 +28,5 @@ export {
   type SnapshotAck,
 } from './peer-codec.ts';
 export type { BackendFactory, MemberPorts } from './ports.ts';
+export { Restore, type RestorePorts, type RestoreSummary } from './restore.ts';
 export { ChunkChecker, ChunkSource } from './snapshot-chunks.ts';

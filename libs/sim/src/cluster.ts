@@ -3,7 +3,15 @@
  * network behind its ports.
  */
 import { type Channel, type Log, MetricRegistry, Prng, type Random, type Tracer } from '@quoin/base';
-import { Member, type MemberLimits, type MemberPorts } from '@quoin/member';
+import type { SnapshotChunk } from '@quoin/contracts';
+import {
+  Member,
+  type MemberLimits,
+  type MemberOptions,
+  type MemberPorts,
+  Restore,
+  type RestoreSummary,
+} from '@quoin/member';
 import { SimClock, SimHost, SimTimers } from './clock.ts';
 import { simDigest } from './digest.ts';
 import { type CrashOutcome, SimDisk, type SimDiskOptions } from './disk.ts';
@@ -15,6 +23,8 @@ export interface SimClusterOptions {
   readonly seed: number;
   /** Default 3. */
   readonly members?: number;
+  /** Default `sim`. */
+  readonly clusterToken?: string;
   readonly limits?: Partial<MemberLimits>;
   readonly network?: SimNetworkOptions;
   readonly disk?: SimDiskOptions;
@@ -110,29 +120,36 @@ export class SimCluster {
       });
     listen(peerUrl(node.name), (member, channel) => member.acceptPeer(channel));
     listen(linkAddress(node.name), (member, channel) => member.acceptLink(channel));
-    const initialCluster = this.nodes.map(({ name }) => ({ name, peerUrls: [peerUrl(name)] }));
     host.enqueue(0, () =>
-      Member.open(
-        {
-          name: node.name,
-          initialCluster,
-          clusterToken: 'sim',
-          initialClusterState: 'new',
-          advertisePeerUrls: [peerUrl(node.name)],
-          advertiseClientUrls: [clientUrl(node.name)],
-          walSegmentBytes: 256 << 10,
-          ...this.options.limits,
-        },
-        this.ports(node, host),
-        (error, member) => {
-          if (member === null) {
-            node.failure = error?.message ?? 'no reason';
-            return;
-          }
-          node.member = member;
-        },
-      ),
+      Member.open(this.memberOptions(node), this.ports(node, host), (error, member) => {
+        if (member === null) node.failure = error?.message ?? 'no reason';
+        else node.member = member;
+      }),
     );
+  }
+
+  /** Makes the data of a member that never ran from a backup. Throws what goes wrong. */
+  restore(node: SimNode, chunks: readonly SnapshotChunk[]): RestoreSummary {
+    const host = new SimHost(this.scheduler, node.name);
+    let outcome: RestoreSummary | Error | undefined;
+    Restore.open(this.memberOptions(node), this.ports(node, host), (error, restore) => {
+      if (restore === null) {
+        outcome = error ?? new Error('no reason');
+        return;
+      }
+      for (const chunk of chunks) {
+        const problem = restore.chunk(chunk);
+        if (problem !== undefined) outcome = new Error(problem);
+        if (problem !== undefined) return;
+      }
+      restore.finish((failed, summary) => {
+        outcome = summary ?? failed ?? new Error('no reason');
+      });
+    });
+    this.runUntil(() => outcome !== undefined, 10_000);
+    host.kill();
+    if (outcome === undefined || outcome instanceof Error) throw outcome ?? new Error('no outcome');
+    return outcome;
   }
 
   /** The process dies at once, the machine goes on: the disk keeps what was written. */
@@ -172,6 +189,16 @@ export class SimCluster {
     return this.scheduler.runUntil(predicate, this.scheduler.nowMs + ms);
   }
 
+  /** The same for what is dear to ask: asked every few virtual milliseconds. */
+  private pollUntil(predicate: () => boolean, ms: number): boolean {
+    const untilMs = this.scheduler.nowMs + ms;
+    while (!predicate()) {
+      if (this.scheduler.nowMs >= untilMs) return false;
+      this.run(5);
+    }
+    return true;
+  }
+
   /** The running node that leads in the highest term, if any does. */
   leader(): SimNode | undefined {
     let found: SimNode | undefined;
@@ -194,7 +221,7 @@ export class SimCluster {
         leader !== undefined && running.every((n) => n.member?.status().leader === leader.member?.memberId)
       );
     };
-    if (!this.runUntil(agreed, ms)) throw new Error('no leader in time');
+    if (!this.pollUntil(agreed, ms)) throw new Error('no leader in time');
     return this.leader()!;
   }
 
@@ -207,7 +234,7 @@ export class SimCluster {
       );
     };
     this.waitForLeader(ms);
-    if (!this.runUntil(even, ms)) throw new Error('members do not come to the same index');
+    if (!this.pollUntil(even, ms)) throw new Error('members do not come to the same index');
   }
 
   /** The hash of each running member's state, with the index it is of. */
@@ -219,6 +246,19 @@ export class SimCluster {
     }
     this.runUntil(() => hashes.length === running.length, 10_000);
     return hashes;
+  }
+
+  private memberOptions(node: SimNode): MemberOptions {
+    return {
+      name: node.name,
+      initialCluster: this.nodes.map(({ name }) => ({ name, peerUrls: [peerUrl(name)] })),
+      clusterToken: this.options.clusterToken ?? 'sim',
+      initialClusterState: 'new',
+      advertisePeerUrls: [peerUrl(node.name)],
+      advertiseClientUrls: [clientUrl(node.name)],
+      walSegmentBytes: 256 << 10,
+      ...this.options.limits,
+    };
   }
 
   private ports(node: SimNode, host: SimHost): MemberPorts {
