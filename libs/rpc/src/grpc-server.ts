@@ -3,6 +3,15 @@ import { concatBytes, utf8 } from '@quoin/base';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { encodeHeaders, type HeaderField } from './hpack.ts';
+import {
+  type PlainCall,
+  type PlainHead,
+  type PlainReply,
+  type PlainRequest,
+  type PlainResponse,
+  plainHandler,
+  StreamedResponse,
+} from './plain.ts';
 import type { Stream, StreamHandler } from './stream.ts';
 
 /** gRPC over HTTP/2 (the protocol document PROTOCOL-HTTP2 of the gRPC project), on the server's side. */
@@ -42,15 +51,6 @@ export interface GrpcHandler {
   stream(path: string, context: GrpcCallContext, stream: GrpcServerStream): void;
 }
 
-/** A request that is not gRPC: the same routes as over HTTP/1.1. */
-export interface PlainRequest {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: readonly HeaderField[];
-  readonly body: Uint8Array;
-}
-export type PlainReply = (status: number, headers: readonly HeaderField[], body: Uint8Array) => void;
-
 export interface GrpcServerOptions extends ConnectionOptions {
   /** A longer request message is refused with ResourceExhausted. */
   readonly maxMessageBytes: number;
@@ -77,6 +77,10 @@ export interface GrpcServerPorts {
   /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
   readonly gunzip: (bytes: Uint8Array, maxBytes: number) => Uint8Array | undefined;
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
+  /** Asked before `plain`: takes requests whose bodies are streams, in either direction. Undefined: not this one. */
+  readonly plainStream?:
+    | ((head: PlainHead, response: PlainResponse, peer: string) => PlainCall | undefined)
+    | undefined;
 }
 
 const code = {
@@ -222,6 +226,13 @@ export class GrpcServerConnection {
     end: boolean,
     find: (key: string) => string | undefined,
   ): StreamHandler | undefined {
+    const head = { method: find(':method')!, path: find(':path')!, headers };
+    const response = new StreamedResponse(this.connection, stream);
+    const call = this.ports.plainStream?.(head, response, this.peer);
+    if (call !== undefined) {
+      if (end) call.endOfBody();
+      return plainHandler(this.connection, stream, call);
+    }
     const parts: Uint8Array[] = [];
     let bytes = 0;
     let over = false;
@@ -237,10 +248,7 @@ export class GrpcServerConnection {
       if (body.length > 0) this.connection.sendData(stream, [body], true);
     };
     const finish = (): void => {
-      this.ports.plain(
-        { method: find(':method')!, path: find(':path')!, headers, body: concatBytes(parts) },
-        answer,
-      );
+      this.ports.plain({ ...head, body: concatBytes(parts) }, answer);
     };
     if (end) {
       finish();

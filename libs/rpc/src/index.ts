@@ -12,9 +12,8 @@ export {
   type GrpcServerPorts,
   type GrpcServerStream,
   type GrpcStatus,
-  type PlainReply,
-  type PlainRequest,
   parseGrpcTimeoutMs,
 } from './grpc-server.ts';
 export { encodeHeaders, type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
+export type { PlainCall, PlainHead, PlainReply, PlainRequest, PlainResponse } from './plain.ts';
 export { Stream, type StreamHandler } from './stream.ts';
