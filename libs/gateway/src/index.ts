@@ -13,6 +13,14 @@ export {
 } from './config.ts';
 export { Gateway, type GatewayLinkStatus, type GatewayStatus } from './gateway.ts';
 export type { HttpReply } from './http-status.ts';
+export {
+  JsonApi,
+  type JsonApiOptions,
+  type JsonApiPorts,
+  type JsonCall,
+  type JsonRequest,
+} from './json-api.ts';
+export type { JsonHeader, JsonResponse } from './json-output.ts';
 export type {
   ApiHandler,
   CallContext,
