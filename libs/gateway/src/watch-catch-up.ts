@@ -158,7 +158,7 @@ export class CatchUp {
   /** Up to the ring, and no further than the member is known to have applied. */
   private readTo(group: WatchGroup, home: MemberLink): number {
     const { hub } = this;
-    const has = hub.feedLink() === home ? hub.revision : Math.min(hub.revision, home.state?.revision ?? 0);
+    const has = Math.min(hub.revision, hub.appliedBy(home));
     return Math.min(has, hub.ring.firstFor(group.interest.prevKv) - 1);
   }
 

@@ -27,6 +27,8 @@ interface Feed {
   readonly stream: number;
   readonly id: number;
   readonly prevKv: boolean;
+  /** The member is known to have applied so much, because it has sent it. */
+  reached: number;
 }
 
 /** A chunk on its way to the watchers of a group. */
@@ -194,6 +196,7 @@ export class WatchHub {
     let bytes = 0;
     for (const revision of batch.revisions) for (const event of revision.events) bytes += event.length;
     link.credit(feed.id, true, bytes);
+    feed.reached = Math.max(feed.reached, batch.revision, batch.revisions.at(-1)?.revision ?? 0);
     this.inbox.push(batch);
     if (!this.pumping) this.pump();
   }
@@ -205,9 +208,9 @@ export class WatchHub {
     watcher.group.synced.add(watcher);
   }
 
-  /** Where the feed comes from, when it does. */
-  feedLink(): MemberLink | undefined {
-    return this.feed?.link;
+  /** The revision that the member has applied for sure. It may be behind the feed, which began elsewhere. */
+  appliedBy(link: MemberLink): number {
+    return Math.max(link.state?.revision ?? 0, this.feed?.link === link ? this.feed.reached : 0);
   }
 
   compactedAway(watcher: Watcher, compactRevision: number): void {
@@ -237,7 +240,7 @@ export class WatchHub {
   private subscribe(home: MemberLink): void {
     const prevKv = this.prevKvCount > 0;
     this.closeFeed();
-    this.feed = { link: home, stream: home.stream, id: this.nextFeed++, prevKv };
+    this.feed = { link: home, stream: home.stream, id: this.nextFeed++, prevKv, reached: 0 };
     this.ring.setPrev(this.revision + 1, prevKv);
     home.subscribe(this.feed.id, this.revision + 1, prevKv);
     this.metrics.feeds.inc();

@@ -158,6 +158,8 @@ export class FakeMember {
   applied = 1;
   lagMs = 0.5;
   learner = false;
+  /** What it believes of the leader, when that is not the truth. */
+  belief: { leader: bigint; term: number } | undefined;
   /** Requests as they came, newest last. */
   readonly seen: LinkRequest[] = [];
   readonly cancelled: number[] = [];
@@ -236,6 +238,7 @@ export class FakeMember {
     return {
       leader: cluster.leader?.id ?? 0n,
       term: cluster.term,
+      ...this.belief,
       revision: this.applied,
       compactRevision: cluster.model.compactRevision,
       appliedIndex: this.applied + 10,
@@ -471,7 +474,9 @@ export class FakeMember {
       for (const each of encoded) bytes += each.length;
       revisions.push({ revision, events: encoded });
     }
-    return encodeWatchHistoryResponse({ revisions, nextRevision: revision, compactRevision: 0 });
+    // A member that is behind does not know that more is to come: nobody may ask it.
+    const nextRevision = revision > last ? Math.max(revision, request.toRevision + 1) : revision;
+    return encodeWatchHistoryResponse({ revisions, nextRevision, compactRevision: 0 });
   }
 
   private encode(event: ModelEvent, prevKv: boolean): Uint8Array {

@@ -101,6 +101,31 @@ test("a write that waits too long times out, and its deadline is the nearer of 7
   expect(long.atMs - began).toBeLessThan(7_010);
 });
 
+test('of two who are called leader the one of the higher term is it', () => {
+  const { world, cluster, gateway, members } = setup();
+  cluster.leader = members[1];
+  for (const [i, member] of members.entries()) member.belief = { leader: BigInt(i + 1), term: [9, 7, 8][i]! };
+  gateway.start();
+  world.run(600);
+  expect(gateway.status()).toMatchObject({ leader: 1n, term: 9 });
+  members[0]!.belief = { leader: 0n, term: 10 };
+  world.run(600);
+  expect(gateway.status()).toMatchObject({ leader: 3n, term: 8 });
+});
+
+test('a write that was sent and times out is cancelled at its member', () => {
+  const { world, gateway, members } = setup();
+  gateway.start();
+  world.run(50);
+  members[0]!.override = () => undefined;
+  const call = unary(world, gateway, putPath, put('a'), contextOf({}, world.nowMs + 100));
+  world.run(50);
+  expect(members[0]!.seen.at(-1)!.timeoutMs).toBeLessThanOrEqual(100);
+  world.run(60);
+  expect(call.status).toEqual(etcdErrors.timeout);
+  expect(members[0]!.cancelled).toEqual([1]);
+});
+
 test('a write that may have left is never sent again; a read is', () => {
   const { world, cluster, gateway, members } = setup();
   gateway.start();

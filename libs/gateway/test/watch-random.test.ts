@@ -26,6 +26,7 @@ class Run {
 
   constructor(seed: number) {
     this.world = new World(seed);
+    this.world.clockStepMs = this.world.prng.pick([0, 0.01, 4]);
     this.cluster = new FakeCluster(this.world, 3);
     this.gateway = new Gateway(
       {

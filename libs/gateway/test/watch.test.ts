@@ -397,3 +397,39 @@ test('ten thousand watchers of one key', () => {
     expect([...ids.values()].every((text) => text.replaceAll(',', '') === '2+a3+a')).toBe(true);
   }
 });
+
+test('a reader of history that goes away does not hold up those that wait behind it', () => {
+  const { world, gateway, put } = setup(1, { watchHistoryReads: 1 });
+  for (let i = 0; i < 5; i++) put('a', 'b', 'c');
+  world.run(20);
+  const client = new WatchClient(gateway);
+  client.create(key('z'));
+  world.run(20);
+  for (const name of ['a', 'b', 'c']) client.create({ ...key(name), startRevision: 2n });
+  world.run(0.01);
+  client.cancel(2n);
+  world.run(100);
+  const responses = client.take();
+  expect(eventTexts(responses.filter((r) => r.watchId === 1n))).toEqual(['2+a', '3+a', '4+a', '5+a', '6+a']);
+  expect(eventTexts(responses.filter((r) => r.watchId === 3n))).toEqual(['2+c', '3+c', '4+c', '5+c', '6+c']);
+});
+
+test('a fan-out that takes long is cut into turns, and progress waits for its end', () => {
+  const { world, gateway, put } = setup();
+  const client = new WatchClient(gateway);
+  for (let i = 0; i < 1_000; i++) client.create(key('a'));
+  world.run(20);
+  client.take();
+  world.clockStepMs = 5;
+  put('a');
+  // Part of the watchers have it, the others not yet.
+  while (client.responses.length === 0) world.run(0.1);
+  expect(client.responses.length).toBeLessThan(1_000);
+  client.progress();
+  client.create(key('a'));
+  world.run(5_000);
+  world.clockStepMs = 0;
+  const responses = client.take();
+  expect(responses.filter((r) => r.events.length === 1).length).toBe(1_000);
+  expect(responses.at(-1)).toMatchObject({ watchId: -1n, header: { revision: 2n } });
+});

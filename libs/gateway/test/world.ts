@@ -12,6 +12,8 @@ interface Event {
 
 export class World {
   nowMs = 1_000;
+  /** How much each look at the clock costs: with it, long work is cut into slices. */
+  clockStepMs = 0;
   readonly prng: Prng;
   private order = 0;
   private readonly heap = new Heap<Event>((a, b) => a.atMs - b.atMs || a.order - b.order);
@@ -32,7 +34,13 @@ export class World {
     },
   };
 
-  readonly clock = { monotonicMs: () => this.nowMs, wallMs: () => this.nowMs };
+  readonly clock = {
+    monotonicMs: (): number => {
+      this.nowMs += this.clockStepMs;
+      return this.nowMs;
+    },
+    wallMs: (): number => this.nowMs,
+  };
 
   /** Runs everything that is due within so many ms. */
   run(ms: number): void {
@@ -43,11 +51,11 @@ export class World {
       if (next === undefined || next.atMs > until) break;
       this.heap.pop();
       if (!next.live) continue;
-      this.nowMs = next.atMs;
+      this.nowMs = Math.max(this.nowMs, next.atMs);
       next.fn();
       this.endTurn();
     }
-    this.nowMs = until;
+    this.nowMs = Math.max(this.nowMs, until);
   }
 
   ports(dial: (url: string) => Channel): GatewayPorts {
