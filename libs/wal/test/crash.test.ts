@@ -169,6 +169,38 @@ test.each([
   [2134487735, 'the end of a segment, seen after a kill but never synced, was followed by another segment'],
 ])('seed %i: %s', (seed) => life(seed));
 
+test('released segments take nothing along, wherever power fails', () => {
+  const hardState = { term: 7, vote: 3n, commit: 4 };
+  const begin = (): { world: World; acked: () => number } => {
+    const world = new World(2);
+    const { wal } = world.openWell({ segmentBytes: 1024 });
+    world.wait((cb) => wal.append(hardState, entriesOf(1, 4, 7, 100), true, cb));
+    world.wait((cb) => wal.saveSnapshot(snapshotAt(4, 7), cb));
+    let acked = 4;
+    wal.append(undefined, [entry(5, 7, 500)], true, () => {
+      acked = 5;
+    });
+    wal.release(4);
+    return { world, acked: () => acked };
+  };
+  const events = ((): number => {
+    const { world } = begin();
+    const before = world.scheduler.events;
+    world.settle();
+    expect(world.disk.files().filter((path) => path.endsWith('.wal')).length).toBe(1);
+    return world.scheduler.events - before;
+  })();
+  for (let at = 0; at < events; at++) {
+    const { world, acked } = begin();
+    for (let i = 0; i < at; i++) world.scheduler.step();
+    world.kill();
+    world.disk.crash('lost');
+    const { recovered } = world.openWell({ segmentBytes: 1024 });
+    expect([recovered.hardState, recovered.snapshot?.index]).toEqual([hardState, 4]);
+    expect(recovered.nextIndex).toBeGreaterThan(acked());
+  }
+});
+
 test('the same seed gives the same run', () => {
   const trace = (): string => {
     const world = new World(9);

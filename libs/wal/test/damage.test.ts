@@ -183,6 +183,19 @@ function manySegments(): Map<string, Uint8Array> {
   return new Map(paths.map((path) => [path, world.disk.contents(path)]));
 }
 
+test('a record from another place is never taken for valid', () => {
+  const { bytes, synced } = logWithUnsyncedTail();
+  // The first hard state and entries 1 and 2: taken for valid, they would cut the log to two entries.
+  const early = bytes.subarray(40, 224);
+  for (let at = synced; at < synced + 64; at += 8) {
+    const stale = bytes.slice().fill(0, synced);
+    stale.set(early, at);
+    const { error, recovered } = machine(new Map([[first, stale]])).open({ segmentBytes: 8192 });
+    if (error !== null) expect(error.message).toMatch(`at offset ${synced}: `);
+    else expect([recovered!.entries.length, recovered!.hardState!.term]).toEqual([4, 2]);
+  }
+});
+
 describe('files', () => {
   test('a segment missing in the middle is refused', () => {
     const files = manySegments();
