@@ -10,6 +10,12 @@ import { nextName, type OpenSegment, SegmentMaker, type SegmentName } from './se
 /** Room that a segment keeps for its last record. */
 const endBytes = frameBytes(0);
 
+/**
+ * The next segment is prepared when this part of the last one is used: long before it is needed, but not at the start of
+ * every process, and a small log takes one segment's space.
+ */
+const prepareAt = 0.25;
+
 interface Limits {
   readonly segmentBytes: number;
   readonly readChunkBytes: number;
@@ -60,6 +66,8 @@ export class Wal {
   private turnCallbacks: (() => void)[] = [];
   private busy = false;
   private failed = false;
+  /** The next segment is being prepared, or ready. */
+  private nextAsked = false;
   private closed: (() => void) | undefined;
   /** The last record is a mark. */
   private marked: boolean;
@@ -159,7 +167,6 @@ export class Wal {
     const begin = (segment: OpenSegment): void => {
       const wal = new Wal(opening, maker, segments, segment, log);
       fail = (what, error) => wal.fail(what, error);
-      maker.prepare(segment.name.sequence + 1);
       if (last === undefined || !log.headWritten) wal.writeHead();
       cb(null, wal, log.recovered);
     };
@@ -330,6 +337,13 @@ export class Wal {
     });
     this.offset += bytes;
     this.bytesWritten += bytes;
+    if (this.offset > this.capacity * prepareAt) this.prepareNext();
+  }
+
+  private prepareNext(): void {
+    if (this.nextAsked) return;
+    this.nextAsked = true;
+    this.maker.prepare(this.segment.sequence + 1);
   }
 
   private sync(cb: () => void): void {
@@ -371,6 +385,7 @@ export class Wal {
     const head = this.head();
     let minBytes = endBytes + this.pending.at(0)!.bytes;
     for (const unit of head) minBytes += unit.bytes;
+    this.prepareNext();
     this.maker.take(this.highestIndex + 1, minBytes, (segment) => {
       assert(segment.bytes < 0x1_0000_0000, 'offsets in a segment are 32 bits');
       const old = this.file;
@@ -380,7 +395,7 @@ export class Wal {
       this.offset = segment.offset;
       this.synced = segment.offset;
       this.headDurable = false;
-      this.maker.prepare(segment.name.sequence + 1);
+      this.nextAsked = false;
       old.close((error) => {
         if (error !== null)
           this.options.log.warn('WAL: a finished segment does not close', { error: error.message });
