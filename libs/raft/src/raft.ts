@@ -280,7 +280,7 @@ export class Raft {
     this.expireForwarded();
     if (this.electionElapsed >= this.electionTimeout && this.isPromotable()) {
       this.electionElapsed = 0;
-      this.campaign();
+      this.hup(this.preVote ? 'preVote' : 'vote');
     }
   }
 
@@ -371,8 +371,13 @@ export class Raft {
     }
   }
 
-  /** Starts an election now. Ignored by a leader, a learner, and while a committed membership change is not applied. */
+  /**
+   * Starts an election now. Ignored by a leader, a learner, while a committed membership change is not applied, and with
+   * leaseReads while a leader was heard within electionTicks.
+   */
   campaign(): void {
+    // It may have given the leader a lease, which must run out first.
+    if (this.leaseReads && this.isInLease() && !this.isAloneQuorum()) return;
     this.hup(this.preVote ? 'preVote' : 'vote');
   }
 

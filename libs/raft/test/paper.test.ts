@@ -386,6 +386,13 @@ describe('§6 and thesis §4: membership', () => {
     expect(node.raft.commitIndex).toBe(3);
     acknowledge(node, 5n);
     expect(node.raft.commitIndex).toBe(4);
+    node.raft.propose(utf8('y'));
+    drain(node);
+    acknowledge(node, 4n);
+    acknowledge(node, 5n);
+    expect(node.raft.commitIndex).toBe(4);
+    acknowledge(node, 2n);
+    expect(node.raft.commitIndex).toBe(5);
 
     node.flush();
     node.restart();
@@ -432,6 +439,15 @@ describe('§7 and thesis §5: snapshots', () => {
     node.step({ message: message(MessageType.snapshot, { term: 3, snapshot }), machine });
     expect(drain(node)).toMatchObject([{ index: 6 }]);
     expect(node.raft.lastIndex).toBe(6);
+  });
+
+  test('a snapshot of a cluster that this node is no member of is ignored', () => {
+    const node = start({ term: 2 });
+    const others = { ...confState, voters: [2n, 3n] };
+    const stranger = { ...snapshot, confState: others };
+    node.step({ message: message(MessageType.snapshot, { term: 3, snapshot: stranger }), machine });
+    expect(drain(node)).toEqual([]);
+    expect(node.raft.lastIndex).toBe(1);
   });
 
   test('the leader sends one where the log does not reach back, and appends behind it', () => {

@@ -145,3 +145,12 @@ test('messages for others, from strangers, or out of place do no harm', () => {
   expect(node.raft.role).toBe('leader');
   expect(node.raft.propose(utf8('x'))).toBe('ok');
 });
+
+test('with lease reads an election that is asked for waits until the lease that was given has run out', () => {
+  const node = start({ options: { leaseReads: true } });
+  node.raft.step(message(MessageType.heartbeat, { commit: 1 }));
+  node.raft.campaign();
+  expect(node.raft.role).toBe('follower');
+  for (let i = 0; i < 10; i++) node.raft.tick();
+  expect(node.raft.role).toBe('preCandidate');
+});
