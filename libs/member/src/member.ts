@@ -190,6 +190,8 @@ export class Member {
       metrics: this.metrics,
       maxQueueBytes: config.maxPeerQueueBytes,
       isRemoved: (id) => this.machine.membership.isRemoved(id),
+      onRemoved: () => this.removed(),
+      members: () => this.machine.membership.members,
       onMessages: (messages) => this.loop.receive(messages),
       onChunk: (from, chunk, reply) => this.receiver.chunk(from, chunk, reply),
       onAck: (from, ack) => {
@@ -492,10 +494,13 @@ export class Member {
       this.readyListeners = [];
       for (const listener of listeners) listener();
     }
-    if (this.machine.membership.isRemoved(this.memberId) && !this.stopping) {
-      this.ports.log.error('this member was removed from the cluster');
-      this.stop(() => this.ports.fatal('the member has been permanently removed from the cluster'));
-    }
+    if (this.machine.membership.isRemoved(this.memberId)) this.removed();
+  }
+
+  private removed(): void {
+    if (this.stopping) return;
+    this.ports.log.error('this member was removed from the cluster');
+    this.stop(() => this.ports.fatal('the member has been permanently removed from the cluster'));
   }
 
   private linkState(): LinkMemberState {

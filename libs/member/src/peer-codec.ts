@@ -7,6 +7,7 @@
 import {
   decodeSnapshotChunk,
   encodeSnapshotChunk,
+  type MemberInfo,
   readConfState,
   readSnapshotMeta,
   type SnapshotChunk,
@@ -17,6 +18,7 @@ import {
   writeSnapshotMeta,
 } from '@quoin/contracts';
 import type { ConfState, Entry, EntryType, Message, MessageType, SnapshotMeta } from '@quoin/raft';
+import { decodeMemberRecord, encodeMemberRecord } from './records.ts';
 
 export interface PeerHello {
   readonly protocol: number;
@@ -36,9 +38,17 @@ export interface PeerBatch {
   readonly messages: readonly Message[];
   readonly chunks: readonly SnapshotChunk[];
   readonly ack: SnapshotAck | undefined;
+  /** The cluster as the answering member knows it, for one that is about to join. */
+  readonly members: readonly MemberInfo[];
 }
 
 const writer = new WireWriter();
+
+/** A batch of the parts that are given. */
+export function peerBatch(parts: Partial<PeerBatch>): PeerBatch {
+  const { hello, messages = [], chunks = [], ack, members = [] } = parts;
+  return { hello, messages, chunks, ack, members };
+}
 
 export function encodePeerBatch(batch: PeerBatch): Uint8Array {
   // The writer of the chunk is another one, but its message must be whole before ours is begun.
@@ -63,6 +73,7 @@ export function encodePeerBatch(batch: PeerBatch): Uint8Array {
     w.text(26, batch.ack.error);
     w.close(mark, 20);
   }
+  for (const member of batch.members) w.bytesItem(42, encodeMemberRecord(member));
   return w.finish();
 }
 
@@ -131,6 +142,7 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
   let ack: SnapshotAck | undefined;
   const messages: Message[] = [];
   const chunks: SnapshotChunk[] = [];
+  const members: MemberInfo[] = [];
   while (r.more()) {
     const tag = r.tag();
     if (tag === 18) {
@@ -146,9 +158,10 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
       const outer = r.enter();
       ack = readAck(r);
       r.leave(outer);
-    } else r.skip(tag);
+    } else if (tag === 42) members.push(decodeMemberRecord(r.bytes()));
+    else r.skip(tag);
   }
-  return { hello, messages, chunks, ack };
+  return { hello, messages, chunks, ack, members };
 }
 
 function readHello(r: WireReader): PeerHello {

@@ -8,7 +8,7 @@
  *    └────── back-off ◄───┴───────────────────────────────────────────────────────────┘
  */
 import { type Channel, type Clock, hexId, type Log, type Random, type Timer, type Timers } from '@quoin/base';
-import type { SnapshotChunk } from '@quoin/contracts';
+import type { MemberInfo, SnapshotChunk } from '@quoin/contracts';
 import type { Message } from '@quoin/raft';
 import type { MemberMetrics } from './member-metrics.ts';
 import {
@@ -16,6 +16,7 @@ import {
   encodePeerBatch,
   type PeerBatch,
   type PeerHello,
+  peerBatch,
   type SnapshotAck,
 } from './peer-codec.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -39,6 +40,10 @@ export interface PeersOptions {
   readonly maxQueueBytes: number;
   /** True when a member of that id was removed from the cluster. */
   readonly isRemoved: (id: bigint) => boolean;
+  /** Another member says that this one was removed from the cluster. */
+  readonly onRemoved: () => void;
+  /** The cluster as it is now, for those who are about to join. */
+  readonly members: () => readonly MemberInfo[];
   readonly onMessages: (messages: readonly Message[]) => void;
   readonly onChunk: (from: bigint, chunk: SnapshotChunk, reply: (ack: SnapshotAck) => void) => void;
   readonly onAck: (from: bigint, ack: SnapshotAck) => void;
@@ -71,6 +76,7 @@ export class Peers {
       peer.stop();
       this.outgoing.delete(id);
     }
+    for (const peer of this.incoming.values()) if (this.options.isRemoved(peer.from)) peer.dismiss();
     for (const [id, address] of wanted) {
       if (!this.outgoing.has(id)) this.outgoing.set(id, new OutgoingPeer(this.options, address));
     }
@@ -182,7 +188,7 @@ class OutgoingPeer {
       this.options.onUnreachable(this.id);
       return;
     }
-    this.transmit(channel, { hello: undefined, messages, chunks, ack: undefined });
+    this.transmit(channel, peerBatch({ messages, chunks }));
   }
 
   stop(): void {
@@ -203,7 +209,7 @@ class OutgoingPeer {
     channel.onClose = (reason) => this.closed(channel, reason);
     const { clusterId, memberId } = this.options;
     const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: this.id };
-    this.transmit(channel, { hello, messages: [], chunks: [], ack: undefined });
+    this.transmit(channel, peerBatch({ hello }));
     this.timer = this.options.timers.after(helloTimeoutMs, () => this.closed(channel, 'no hello in time'));
   }
 
@@ -220,6 +226,12 @@ class OutgoingPeer {
       batch = decodePeerBatch(bytes);
     } catch (error) {
       this.closed(channel, `malformed message: ${(error as Error).message}`);
+      return;
+    }
+    const { members } = batch;
+    if (members.length > 0 && members.every((member) => member.id !== this.options.memberId)) {
+      this.closed(channel, 'this member was removed from the cluster');
+      this.options.onRemoved();
       return;
     }
     if (batch.hello !== undefined) {
@@ -318,6 +330,10 @@ class IncomingPeer {
       this.refuse(`malformed message: ${(error as Error).message}`);
       return;
     }
+    if (batch.hello !== undefined && batch.hello.clusterId === 0n && batch.hello.from === 0n) {
+      this.introduce();
+      return;
+    }
     if (this.from === 0n && !this.greeted(batch.hello)) return;
     this.options.metrics.peerReceivedBytes.inc([this.label], bytes.length);
     const { memberId, onMessages, onChunk } = this.options;
@@ -327,9 +343,23 @@ class IncomingPeer {
     for (const chunk of batch.chunks) onChunk(this.from, chunk, (ack) => this.acknowledge(ack));
   }
 
+  /** Its removal may be the one thing that it never hears of through the log: it is told who belongs to the cluster. */
+  dismiss(): void {
+    this.introduce();
+    this.close();
+  }
+
+  /** Somebody wants to join and does not know the cluster yet. */
+  private introduce(): void {
+    const { clusterId, memberId, members } = this.options;
+    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: 0n };
+    this.channel.send(encodePeerBatch(peerBatch({ hello, members: members() })));
+  }
+
   private greeted(hello: PeerHello | undefined): boolean {
     const problem = hello === undefined ? 'no hello' : helloProblem(hello, this.options, hello.from);
     if (hello === undefined || problem !== undefined) {
+      if (hello?.clusterId === this.options.clusterId && this.options.isRemoved(hello.from)) this.introduce();
       this.refuse(problem ?? 'no hello');
       return false;
     }
@@ -337,13 +367,13 @@ class IncomingPeer {
     this.label = hexId(hello.from);
     const { clusterId, memberId } = this.options;
     const answer: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: hello.from };
-    this.channel.send(encodePeerBatch({ hello: answer, messages: [], chunks: [], ack: undefined }));
+    this.channel.send(encodePeerBatch(peerBatch({ hello: answer })));
     this.events.named(this);
     return true;
   }
 
   private acknowledge(ack: SnapshotAck): void {
-    if (!this.closed) this.channel.send(encodePeerBatch({ hello: undefined, messages: [], chunks: [], ack }));
+    if (!this.closed) this.channel.send(encodePeerBatch(peerBatch({ ack })));
   }
 
   private refuse(reason: string): void {

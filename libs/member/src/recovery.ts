@@ -11,10 +11,11 @@
 import { hexId, readU64BE, utf8, utf8Text, writeU64BE } from '@quoin/base';
 import type { MemberInfo } from '@quoin/contracts';
 import { Store } from '@quoin/mvcc';
-import { bootstrapState, type RaftState, type SnapshotMeta } from '@quoin/raft';
+import { bootstrapState, joiningState, type RaftState, type SnapshotMeta } from '@quoin/raft';
 import { Wal, type WalOptions, type Recovered as WalRecovered } from '@quoin/wal';
 import { clusterIdOf, memberIdOf } from './cluster-ids.ts';
 import type { MemberConfig } from './config.ts';
+import { type Introduction, introduce } from './join.ts';
 import { Membership } from './membership.ts';
 import type { MemberPorts } from './ports.ts';
 
@@ -85,23 +86,29 @@ class Bootstrap {
   }
 
   run(): void {
-    if (this.config.initialClusterState === 'existing') {
-      this.fail(new Error('joining a running cluster (initial-cluster-state existing) is not served yet'));
-      return;
-    }
     this.ports.backends.list((error, names) => {
       if (error !== null) this.fail(error);
       else
-        removeLeftovers(this.ports, names, (failed) =>
-          failed === null ? this.openStore() : this.fail(failed),
-        );
+        removeLeftovers(this.ports, names, (failed) => (failed === null ? this.begin() : this.fail(failed)));
     });
   }
 
-  private openStore(): void {
-    const { clusterId, memberId, members } = initialMembership(this.config, this.ports);
-    const raft = bootstrapState(members.map((member) => member.id));
-    this.ports.backends.open(storeName(raft.start.index), (error, backend) => {
+  private begin(): void {
+    if (this.config.initialClusterState === 'new') {
+      const initial = initialMembership(this.config, this.ports);
+      this.openStore(initial, bootstrapState(initial.members.map((member) => member.id)));
+      return;
+    }
+    introduce(this.config, this.ports, (error, introduction) => {
+      if (introduction === null) this.fail(error);
+      else this.openStore(introduction, joiningState());
+    });
+  }
+
+  private openStore({ clusterId, memberId, members }: Introduction, raft: RaftState): void {
+    // Before any snapshot the first engine is in force; a joining member's has nothing but the others' addresses.
+    const storeIndex = 1;
+    this.ports.backends.open(storeName(storeIndex), (error, backend) => {
       if (backend === null) return this.fail(error);
       const store = Store.open(backend);
       Membership.bootstrap(store, clusterId, members, raft.confState);
@@ -109,7 +116,7 @@ class Bootstrap {
       // Durable before the log exists: a log says that there is a state.
       store.flush((failed) => {
         if (failed !== null) return this.fail(failed);
-        this.openWal({ clusterId, memberId, store, storeIndex: raft.start.index, raft });
+        this.openWal({ clusterId, memberId, store, storeIndex, raft });
       });
     });
   }
@@ -120,7 +127,8 @@ class Bootstrap {
     Wal.open(disk, walDir, this.walOptions, metadata, (error, wal) => {
       if (wal === null) return this.fail(error);
       const { start, confState } = state.raft;
-      wal.saveSnapshot({ ...start, confState }, () => this.cb(null, { ...state, wal }));
+      if (start.index === 0) this.cb(null, { ...state, wal });
+      else wal.saveSnapshot({ ...start, confState }, () => this.cb(null, { ...state, wal }));
     });
   }
 
@@ -234,7 +242,7 @@ class Restart {
     }
     const raft = raftState(recovered, store, membership);
     const state: MemberState = { clusterId, memberId, store, storeIndex, wal, raft };
-    if (recovered.snapshot !== undefined) {
+    if (recovered.snapshot !== undefined || raft.start.index === 0) {
       this.cb(null, state);
       return;
     }
@@ -269,7 +277,7 @@ function stateError(recovered: WalRecovered, store: Store): string | undefined {
   if (last !== undefined && last.index < applied) {
     return `the log ends at index ${last.index}, before the store's ${applied}: acknowledged entries are missing`;
   }
-  const gap = first !== undefined && first.index > applied && first.index > (snapshot?.index ?? applied) + 1;
+  const gap = first !== undefined && first.index > applied + 1;
   return gap ? `the log begins at index ${first.index}, the store ends at ${applied}` : undefined;
 }
 

@@ -51,6 +51,16 @@ const batch: fc.Arbitrary<PeerBatch> = fc.record({
   hello: fc.option(fc.record({ protocol: fc.nat(5), clusterId: id, from: id, to: id }), { nil: undefined }),
   messages: fc.array(message, { maxLength: 4 }),
   chunks: fc.array(chunk, { maxLength: 2 }),
+  members: fc.array(
+    fc.record({
+      id,
+      name: fc.string(),
+      peerUrls: fc.array(fc.string(), { maxLength: 2 }),
+      clientUrls: fc.array(fc.string(), { maxLength: 2 }),
+      learner: fc.boolean(),
+    }),
+    { maxLength: 2 },
+  ),
   ack: fc.option(fc.record({ transfer: counter, nextSequence: counter, error: fc.string() }), {
     nil: undefined,
   }),

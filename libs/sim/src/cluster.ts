@@ -59,6 +59,8 @@ export class SimNode {
   host: SimHost | undefined;
   member: Member | undefined;
   metrics: MetricRegistry;
+  /** Joins a running cluster at its first start. */
+  joins: boolean;
   /** Why it did not open, or what it said when it ended itself. */
   failure: string | undefined;
 
@@ -70,6 +72,7 @@ export class SimNode {
     this.host = undefined;
     this.member = undefined;
     this.metrics = new MetricRegistry();
+    this.joins = false;
     this.failure = undefined;
   }
 
@@ -82,7 +85,7 @@ export class SimCluster {
   readonly scheduler: Scheduler;
   readonly prng: Prng;
   readonly network: SimNetwork;
-  readonly nodes: readonly SimNode[];
+  readonly nodes: SimNode[];
   private readonly options: SimClusterOptions;
 
   constructor(options: SimClusterOptions) {
@@ -94,6 +97,15 @@ export class SimCluster {
       const disk = new SimDisk(new Prng(this.prng.u32()), options.disk);
       return new SimNode(`m${i + 1}`, new SimClock(this.scheduler), disk);
     });
+  }
+
+  /** One more machine, for a member that joins; to be started after it was added. */
+  addNode(): SimNode {
+    const disk = new SimDisk(new Prng(this.prng.u32()), this.options.disk);
+    const node = new SimNode(`m${this.nodes.length + 1}`, new SimClock(this.scheduler), disk);
+    node.joins = true;
+    this.nodes.push(node);
+    return node;
   }
 
   /** Starts every member that does not run. */
@@ -253,7 +265,7 @@ export class SimCluster {
       name: node.name,
       initialCluster: this.nodes.map(({ name }) => ({ name, peerUrls: [peerUrl(name)] })),
       clusterToken: this.options.clusterToken ?? 'sim',
-      initialClusterState: 'new',
+      initialClusterState: node.joins ? 'existing' : 'new',
       advertisePeerUrls: [peerUrl(node.name)],
       advertiseClientUrls: [clientUrl(node.name)],
       walSegmentBytes: 256 << 10,

@@ -46,9 +46,9 @@ const keys = ['a', 'b', 'c', 'd', 'e'];
 /** Small limits, so that rotation, snapshots and batching limits happen all the time. */
 function smallLimits(prng: Prng): Partial<MemberLimits> {
   return {
-    snapshotCount: 5 + prng.below(60),
-    snapshotCatchupEntries: 1 + prng.below(20),
-    flushIntervalMs: 20 + prng.below(500),
+    snapshotCount: 3 + prng.below(25),
+    snapshotCatchupEntries: prng.below(8),
+    flushIntervalMs: 20 + prng.below(300),
     snapshotChunkBytes: 200 + prng.below(2_000),
     snapshotWindowChunks: 1 + prng.below(4),
     walSegmentBytes: 8 * (512 + prng.below(4_000)),
@@ -226,29 +226,31 @@ class RandomRun {
     else if (kind < 9) {
       const leader = cluster.leader();
       if (leader !== undefined) cluster.crash(leader);
-    } else this.healSome();
+    } else this.heal();
   }
 
-  private healSome(): void {
+  private heal(final = false): void {
     const { cluster } = this;
     cluster.heal();
     for (const node of cluster.nodes) {
       node.host?.resume();
       node.disk.slowFactor = 1;
     }
-    this.startAll();
+    this.startAll(final);
   }
 
-  private startAll(): void {
+  private startAll(final: boolean): void {
     for (const node of this.cluster.nodes) {
       if (node.failure !== undefined) this.errors.push(`${node.name} ended itself: ${node.failure}`);
-      if (!node.running && !(node.host?.alive ?? false)) this.cluster.startNode(node);
+      // Some stay away long enough to need a snapshot.
+      const stays = !final && this.prng.chance(0.5);
+      if (!stays && !node.running && !(node.host?.alive ?? false)) this.cluster.startNode(node);
     }
   }
 
   private recover(client: SimClient): void {
     const { cluster } = this;
-    this.healSome();
+    this.heal(true);
     try {
       cluster.waitForLeader(30_000);
       cluster.run(2_000);

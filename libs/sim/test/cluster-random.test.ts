@@ -25,3 +25,8 @@ test('a run is a function of its seed', () => {
 test('seed 3: a member restarts after its log went over to a new segment in its second life', () => {
   expect(randomRun(3).errors).toEqual([]);
 });
+
+// The log was released exactly up to the index that the store had durably: contiguous, but taken for a gap.
+test('seed 643: a member restarts when its log begins right after its store', () => {
+  expect(randomRun(643).errors).toEqual([]);
+});
