@@ -2,6 +2,7 @@
 import { EtcdError } from '@quoin/client';
 import type { Command } from './command.ts';
 import { authCommands } from './commands/auth.ts';
+import { backupCommands } from './commands/backup.ts';
 import { concurrencyCommands } from './commands/concurrency.ts';
 import { endpointCommands } from './commands/endpoint.ts';
 import { kvCommands } from './commands/kv.ts';
@@ -43,6 +44,7 @@ export const commands: readonly Command[] = [
   ...maintenanceCommands,
   ...concurrencyCommands,
   ...authCommands,
+  ...backupCommands,
   versionCommand,
 ];
 

@@ -1,4 +1,17 @@
 /** The real world behind the ports: files, sockets, RocksDB, gRPC, OpenTelemetry; and what every role's process needs. */
+export { ArchiveError, ArchiveWriter, archiveFormat, readArchive } from './backup/archive.ts';
+export {
+  backupName,
+  clusterDirectory,
+  listBackups,
+  manifestPath,
+  pruneBackups,
+  type StoredBackup,
+} from './backup/catalog.ts';
+export type { Manifest, ManifestMember } from './backup/manifest.ts';
+export { type RestoreBackupOptions, restoreBackup } from './backup/restore.ts';
+export { type ArchiveFacts, readManifest, verifyArchive, verifyBackup } from './backup/verify.ts';
+export { BackupDiskError, type WriteBackupOptions, writeBackup } from './backup/write.ts';
 export { RealClock } from './clock.ts';
 export { type FlagKind, type FlagSpec, type FlagStatus, flagTable, type Role } from './config/flags.ts';
 export { helpText } from './config/help.ts';

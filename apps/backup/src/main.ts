@@ -1,0 +1,58 @@
+/** The backup role: full, verified backups of a cluster on a schedule and on demand. */
+import { readFileSync } from 'node:fs';
+import { MetricRegistry } from '@quoin/base';
+import { addProcessMetrics, Listener, Logger, readyMessage, runProcess, versionText } from '@quoin/platform';
+import { workerHttp } from './http.ts';
+import { BackupMetrics } from './metrics.ts';
+import { help, type OptionsOutcome, readOptions, type WorkerOptions } from './options.ts';
+import { Worker } from './worker.ts';
+
+const program = 'quoin-backup';
+
+function read(): OptionsOutcome {
+  try {
+    return readOptions(process.argv.slice(2), process.env, (path) => readFileSync(path, 'utf8'));
+  } catch (error) {
+    process.stderr.write(`${program}: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}
+
+async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Promise<void> }> {
+  const metrics = new BackupMetrics();
+  const ofProcess = new MetricRegistry();
+  addProcessMetrics(ofProcess, false);
+  const worker = new Worker(options, log, metrics);
+  const listener = new Listener({
+    onHttp2: undefined,
+    onHttp1: workerHttp(worker, [metrics.registry, ofProcess]),
+  });
+  const ports = await listener.listen(options.listenMetricsUrls);
+  await worker.start();
+  const { name, dir, members, keep, intervalMs } = options;
+  log.info('backup worker started', {
+    name,
+    dir,
+    members,
+    keep,
+    'interval-ms': intervalMs,
+    'metrics-ports': ports,
+  });
+  log.info(readyMessage, { name, role: 'backup' });
+  return {
+    stop: async () => {
+      await worker.stop();
+      listener.destroy();
+    },
+  };
+}
+
+const outcome = read();
+if (outcome.kind === 'help') process.stdout.write(help());
+else if (outcome.kind === 'version') process.stdout.write(versionText());
+else {
+  const { options, notices } = outcome;
+  const log = Logger.open(options.log);
+  for (const notice of notices) log.warn(notice);
+  await runProcess(program, log, () => start(options, log));
+}

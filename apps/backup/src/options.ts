@@ -1,0 +1,135 @@
+import {
+  ConfigError,
+  type FlagSpec,
+  flagTable,
+  type LogConfig,
+  type LogLevel,
+  type NodeUrl,
+  parseFlags,
+  parseUrls,
+} from '@quoin/platform';
+
+/** What the worker was told, checked. */
+export interface WorkerOptions {
+  readonly name: string;
+  /** Peer URLs. */
+  readonly members: readonly string[];
+  /** Client URLs. Not used yet: they are for the election among several workers. */
+  readonly endpoints: readonly string[];
+  readonly dir: string;
+  /** 0: only on demand. */
+  readonly intervalMs: number;
+  readonly keep: number;
+  readonly listenMetricsUrls: readonly NodeUrl[];
+  readonly log: LogConfig;
+}
+
+export type OptionsOutcome =
+  | { readonly kind: 'run'; readonly options: WorkerOptions; readonly notices: readonly string[] }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'version' };
+
+function own(name: string, kind: FlagSpec['kind'], fallback: string, help: string): FlagSpec {
+  return {
+    name,
+    kind,
+    default: fallback,
+    help,
+    group: 'Backup',
+    status: 'supported',
+    note: '',
+    roles: [],
+    etcd: false,
+  };
+}
+
+const logFlags = ['log-level', 'log-format', 'log-outputs'];
+
+const table: readonly FlagSpec[] = [
+  own('name', 'string', 'backup', "Name of this worker, for the members' logs."),
+  own('members', 'list', '', 'Peer URLs of members; the others are found through them.'),
+  own(
+    'endpoints',
+    'list',
+    '',
+    'Client URLs of the cluster, for the election among several workers. No effect yet.',
+  ),
+  own('gateways', 'list', '', 'The same as --endpoints.'),
+  own('dir', 'string', '', 'Directory that backups are written to.'),
+  own('interval', 'duration', '1h', 'Time from one backup to the next; 0 takes them only on demand.'),
+  own('keep', 'uint', '24', 'How many of the newest backups are kept.'),
+  own(
+    'listen-metrics-urls',
+    'list',
+    'http://127.0.0.1:2382',
+    'URLs for /metrics, /health and, from this machine only, POST /backup/now.',
+  ),
+  ...flagTable.filter((spec) => logFlags.includes(spec.name)),
+];
+
+/** @throws ConfigError with one line for the operator */
+export function readOptions(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  readFile: (path: string) => string,
+): OptionsOutcome {
+  const outcome = parseFlags({ table, others: [], role: 'backup', args, env, readFile });
+  if (outcome.kind !== 'flags') return outcome;
+  const { values, notices } = outcome.flags;
+  const text = (name: string): string => values.get(name) as string;
+  const list = (name: string): readonly string[] => values.get(name) as readonly string[];
+  const members = parseUrls('members', list('members'), 'advertise').map((url) => url.text);
+  if (members.length === 0)
+    throw new ConfigError('--members must be given: peer URLs such as http://10.0.0.1:2380');
+  if (text('dir') === '')
+    throw new ConfigError('--dir must be given: the directory that backups are written to');
+  const intervalMs = values.get('interval') as number;
+  if (intervalMs < 0 || (intervalMs > 0 && intervalMs < 1000))
+    throw new ConfigError('--interval must be 0 or at least 1s');
+  const keep = values.get('keep') as number;
+  if (keep < 1) throw new ConfigError('--keep must be at least 1');
+  const options: WorkerOptions = {
+    name: text('name'),
+    members,
+    endpoints: [...list('endpoints'), ...list('gateways')],
+    dir: text('dir'),
+    intervalMs,
+    keep,
+    listenMetricsUrls: parseUrls('listen-metrics-urls', list('listen-metrics-urls'), 'listen'),
+    log: logConfig(text, list),
+  };
+  return { kind: 'run', options, notices };
+}
+
+function logConfig(text: (name: string) => string, list: (name: string) => readonly string[]): LogConfig {
+  const oneOf = <T extends string>(name: string, allowed: readonly T[]): T => {
+    const found = allowed.find((value) => value === text(name));
+    if (found === undefined)
+      throw new ConfigError(
+        `invalid value "${text(name)}" for flag --${name}: must be one of ${allowed.join(', ')}`,
+      );
+    return found;
+  };
+  return {
+    level: oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
+    format: oneOf('log-format', ['json', 'console']),
+    outputs: [...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output)))],
+  };
+}
+
+export function help(): string {
+  const lines = [
+    'quoin-backup: takes verified backups of a cluster, on a schedule and on demand.',
+    '',
+    'Usage:',
+    '  quoin-backup --members URLS --dir DIR [flags]',
+    '',
+  ];
+  for (const spec of table) {
+    lines.push(
+      `  --${spec.name} <${spec.kind}>`,
+      `      ${spec.help}${spec.default === '' ? '' : ` (default ${spec.default})`}`,
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}

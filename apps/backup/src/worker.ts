@@ -1,0 +1,186 @@
+import type { Log } from '@quoin/base';
+import { type BackupSource, openBackupSource } from '@quoin/client';
+import { BackupDiskError, listBackups, pruneBackups, type StoredBackup, writeBackup } from '@quoin/platform';
+import type { BackupMetrics } from './metrics.ts';
+import type { WorkerOptions } from './options.ts';
+
+/** After a failure the next attempt does not wait for the whole interval. */
+const retryMs = 60_000;
+/** setTimeout's limit. */
+const sleepMsMax = 2 ** 31 - 1;
+
+/**
+ * Takes backups when they are due.
+ *
+ *     idle ──due, or asked──► taking: member by member until one gives its whole state ──► pruning ──► idle
+ *
+ * One at a time: who asks while one is under way gets that one.
+ */
+export class Worker {
+  private readonly options: WorkerOptions;
+  private readonly log: Log;
+  private readonly metrics: BackupMetrics;
+  private timer: NodeJS.Timeout | undefined;
+  private running: Promise<StoredBackup> | undefined;
+  private source: BackupSource | undefined;
+  private stopped = false;
+  private lastFailure: string | undefined;
+  private lastSuccessMs = 0;
+
+  constructor(options: WorkerOptions, log: Log, metrics: BackupMetrics) {
+    this.options = options;
+    this.log = log;
+    this.metrics = metrics;
+  }
+
+  /** A restart does not begin a new interval: what counts is the newest backup there is. */
+  async start(): Promise<void> {
+    const newest = (await listBackups(this.options.dir)).at(-1);
+    if (newest !== undefined) this.lastSuccessMs = Date.parse(newest.manifest.createdAt);
+    if (this.options.intervalMs === 0) return;
+    const dueMs = newest === undefined ? 0 : this.lastSuccessMs + this.options.intervalMs - Date.now();
+    this.schedule(Math.max(0, dueMs));
+  }
+
+  /** Breaks off what is under way, which leaves nothing behind. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    this.source?.close();
+    await this.running?.catch(() => undefined);
+  }
+
+  /** Undefined: all is well. */
+  problem(): string | undefined {
+    if (this.lastFailure !== undefined) return this.lastFailure;
+    const { intervalMs } = this.options;
+    const late =
+      intervalMs > 0 && this.lastSuccessMs > 0 && Date.now() - this.lastSuccessMs > 2 * intervalMs + retryMs;
+    return late ? `the last backup is of ${new Date(this.lastSuccessMs).toISOString()}` : undefined;
+  }
+
+  /** The backup that is under way, or a new one. @throws Error when no member could give one */
+  now(): Promise<StoredBackup> {
+    if (this.stopped) return Promise.reject(new Error('the worker is stopping'));
+    this.running ??= this.run().finally(() => {
+      this.running = undefined;
+    });
+    return this.running;
+  }
+
+  private schedule(delayMs: number): void {
+    if (this.stopped) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(
+      () => {
+        if (delayMs > sleepMsMax) return this.schedule(delayMs - sleepMsMax);
+        this.now().catch(() => undefined); // logged and counted where it failed
+      },
+      Math.min(delayMs, sleepMsMax),
+    );
+  }
+
+  private async run(): Promise<StoredBackup> {
+    const { metrics, options } = this;
+    metrics.running.set(1);
+    try {
+      const backup = await this.take();
+      this.succeeded(backup);
+      await this.prune(BigInt(`0x${backup.manifest.clusterId}`));
+      if (options.intervalMs > 0) this.schedule(options.intervalMs);
+      return backup;
+    } catch (error) {
+      this.lastFailure = (error as Error).message;
+      metrics.failures.inc();
+      this.log.error('backup failed', { error: this.lastFailure });
+      if (options.intervalMs > 0) this.schedule(Math.min(options.intervalMs, retryMs));
+      throw error;
+    } finally {
+      metrics.running.set(0);
+    }
+  }
+
+  /** A member that fails is not asked again in this run; a disk that fails here ends it, for no member could help. */
+  private async take(): Promise<StoredBackup> {
+    const avoid = new Set<string>();
+    let reason: Error | undefined;
+    for (;;) {
+      let source: BackupSource;
+      try {
+        source = await openBackupSource({
+          members: this.options.members,
+          name: `backup ${this.options.name}`,
+          avoid,
+        });
+      } catch (error) {
+        throw reason ?? error;
+      }
+      this.source = source;
+      try {
+        if (this.stopped) throw new Error('the worker is stopping');
+        return await this.takeFrom(source);
+      } catch (error) {
+        reason = error as Error;
+        if (this.stopped || error instanceof BackupDiskError) throw error;
+        avoid.add(source.url);
+        this.metrics.retries.inc();
+        this.log.warn('backup from this member failed, trying another', {
+          member: source.name,
+          url: source.url,
+          error: reason.message,
+        });
+      } finally {
+        this.source = undefined;
+        source.close();
+      }
+    }
+  }
+
+  private takeFrom(source: BackupSource): Promise<StoredBackup> {
+    const { log } = this;
+    log.info('taking a backup', {
+      member: source.name,
+      url: source.url,
+      leader: source.isLeader,
+      cluster: source.clusterId,
+    });
+    return writeBackup(source.chunks, {
+      dir: this.options.dir,
+      clusterId: source.clusterId,
+      members: source.members,
+      onProgress: (bytes) => log.info('backup under way', { bytes }),
+    });
+  }
+
+  private succeeded({ path, manifest }: StoredBackup): void {
+    const { metrics } = this;
+    this.lastFailure = undefined;
+    this.lastSuccessMs = Date.now();
+    metrics.successes.inc();
+    metrics.lastSuccess.set(Math.floor(this.lastSuccessMs / 1000));
+    metrics.lastBytes.set(manifest.fileBytes);
+    metrics.lastDuration.set(manifest.durationMs / 1000);
+    metrics.lastRevision.set(manifest.revision);
+    const { revision, entries, fileBytes, durationMs } = manifest;
+    this.log.info('backup taken and verified', {
+      path,
+      revision,
+      entries,
+      bytes: fileBytes,
+      'duration-ms': durationMs,
+    });
+  }
+
+  /** The backup is there whatever becomes of older ones. */
+  private async prune(clusterId: bigint): Promise<void> {
+    const { dir, keep } = this.options;
+    try {
+      const removed = await pruneBackups(dir, clusterId, keep, Date.now());
+      this.metrics.pruned.inc(removed.length);
+      for (const path of removed) this.log.info('removed an old backup', { path });
+      this.metrics.stored.set((await listBackups(dir, clusterId)).length);
+    } catch (error) {
+      this.log.warn('could not remove old backups', { error: (error as Error).message });
+    }
+  }
+}
