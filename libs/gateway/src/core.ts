@@ -1,6 +1,5 @@
-import { emptyBytes, type Span } from '@quoin/base';
+import type { Span } from '@quoin/base';
 import {
-  etcdErrors,
   type Method,
   malformedRequest,
   type ResponseHeader,
@@ -98,7 +97,7 @@ export function readOr<T>(read: () => T, refuse: (status: RpcStatus) => void): T
   }
 }
 
-/** The error as a call of the gateway's own sees it: a context without a client. */
+/** The context of a call that the gateway makes for itself. */
 export function internalContext(deadlineMs: number | undefined, token: string): CallContext {
   return {
     deadlineMs,
@@ -114,7 +113,3 @@ export function endSpan(span: Span | undefined, status: RpcStatus | null): void 
   if (status === null) span.end();
   else span.fail(status.message);
 }
-
-export const noPieces: readonly Uint8Array[] = [emptyBytes];
-
-export const stopStatus = etcdErrors.stopped;

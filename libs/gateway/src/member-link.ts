@@ -134,8 +134,9 @@ export class MemberLink {
       if (this.channel === channel) this.onMessage(message);
     };
     channel.onDrain = () => {
+      if (this.channel !== channel) return;
       this.blocked = false;
-      if (this.channel === channel) this.scheduleFlush();
+      this.scheduleFlush();
     };
     channel.onClose = (reason) => {
       if (this.channel === channel) this.drop(reason);

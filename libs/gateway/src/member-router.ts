@@ -9,9 +9,9 @@ import {
 } from '@quoin/contracts';
 import { Call, type CallOptions, CallState, type Target } from './call.ts';
 import type { GatewayConfig } from './config.ts';
-import { headerRevision } from './header.ts';
 import { type LinkOwner, MemberLink } from './member-link.ts';
 import type { LinkMetrics } from './metrics.ts';
+import { headerRevision } from './peek.ts';
 import type { GatewayPorts } from './ports.ts';
 
 /** What the rest of the gateway is told of the members. */

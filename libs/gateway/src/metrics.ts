@@ -186,11 +186,7 @@ export class WatchMetrics {
       'Total number of unsynced slow watchers.',
       gauges.slow,
     );
-    this.events = add(
-      'counter',
-      'etcd_debugging_mvcc_events_total',
-      'Total number of events sent by this member.',
-    );
+    this.events = add('counter', 'quoin_gateway_watch_events_sent_total', 'Events sent to watchers.');
     this.history = add(
       'counter',
       'quoin_gateway_watch_history_reads_total',

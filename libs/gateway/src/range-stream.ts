@@ -14,6 +14,7 @@ import {
 import type { Call } from './call.ts';
 import { type Forward, type GatewayCore, readOr } from './core.ts';
 import { checkRange } from './kv.ts';
+import { keyOf, readHeader } from './peek.ts';
 import type { CallContext, ServerStream } from './ports.ts';
 import type { StreamHandler } from './tracked-stream.ts';
 
@@ -188,35 +189,10 @@ function readPage(body: Uint8Array): Page {
   return { header, kvs, more, count };
 }
 
-export function readHeader(bytes: Uint8Array): ResponseHeader {
-  const reader = new WireReader(bytes);
-  const header = { clusterId: 0n, memberId: 0n, revision: 0, raftTerm: 0 };
-  while (reader.more()) {
-    const tag = reader.tag();
-    if (tag === 8) header.clusterId = reader.uint64();
-    else if (tag === 16) header.memberId = reader.uint64();
-    else if (tag === 24) header.revision = reader.int53();
-    else if (tag === 32) header.raftTerm = reader.uint53();
-    else reader.skip(tag);
-  }
-  return header;
-}
-
 /** The first key behind that of the encoded pair. */
 function keyAfter(kv: Uint8Array): Uint8Array {
   const key = keyOf(kv);
   const next = new Uint8Array(key.length + 1);
   next.set(key);
   return next;
-}
-
-/** A view of field 1 of an encoded mvccpb.KeyValue. */
-export function keyOf(kv: Uint8Array): Uint8Array {
-  const reader = new WireReader(kv);
-  while (reader.more()) {
-    const tag = reader.tag();
-    if (tag === 10) return reader.bytes();
-    reader.skip(tag);
-  }
-  return kv.subarray(0, 0);
 }

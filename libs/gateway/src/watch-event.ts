@@ -8,7 +8,7 @@ import {
   readEvent,
   uintSize,
 } from '@quoin/contracts';
-import { keyOf } from './range-stream.ts';
+import { keyOf } from './peek.ts';
 
 /** Tag of WatchResponse.events: field 11, length-delimited. */
 const eventsTag = 90;

@@ -8,10 +8,10 @@ import {
 } from '@quoin/contracts';
 import type { GatewayCore } from './core.ts';
 import { EventRing } from './event-ring.ts';
-import { headerRevision } from './header.ts';
 import { IntervalTree } from './interval-tree.ts';
 import type { MemberLink } from './member-link.ts';
 import type { WatchMetrics } from './metrics.ts';
+import { headerRevision } from './peek.ts';
 import { CatchUp } from './watch-catch-up.ts';
 import { EventChunk, watchRevision } from './watch-event.ts';
 import { type Interest, interestName, type Watcher, WatcherState, WatchGroup } from './watcher.ts';

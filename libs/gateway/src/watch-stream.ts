@@ -79,8 +79,17 @@ export class WatchStream implements StreamHandler, WatchSink {
       (status) => this.end(status),
     );
     if (request === undefined || request.kind === 'none') return;
+    // Answers cannot be held back like events: who asks on and on and never reads is sent away.
+    if (this.congested && this.stream.queuedBytes() > 2 * this.core.config.watchQueueBytes) {
+      this.end(etcdErrors.requestTooManyRequests);
+      return;
+    }
     if (this.waiting.length === 0 && this.hub.revision >= 0) {
       this.serve(request);
+      return;
+    }
+    if (this.waiting.length >= this.core.config.maxWaitingRequests) {
+      this.end(etcdErrors.requestTooManyRequests);
       return;
     }
     this.waiting.push(request);
@@ -154,7 +163,7 @@ export class WatchStream implements StreamHandler, WatchSink {
 
   /** One answer for all watchers of the stream, and none while any of them may still have older events to come. */
   private sendProgress(): void {
-    if (this.ended || this.watchers.size === 0) return;
+    if (this.ended || this.congested || this.watchers.size === 0) return;
     for (const watcher of this.watchers.values()) if (!this.hub.isSynced(watcher)) return;
     this.sendControl(this.hub.revision, noWatchId, {});
   }
@@ -175,7 +184,8 @@ export class WatchStream implements StreamHandler, WatchSink {
     for (const watcher of this.watchers.values()) {
       if (!watcher.progressNotify) continue;
       wanted = true;
-      if (!watcher.busy && this.hub.isSynced(watcher)) this.sendControl(this.hub.revision, watcher.id, {});
+      if (!watcher.busy && !this.congested && this.hub.isSynced(watcher))
+        this.sendControl(this.hub.revision, watcher.id, {});
       watcher.busy = false;
     }
     if (wanted) this.scheduleProgress();

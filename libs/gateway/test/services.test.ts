@@ -13,6 +13,7 @@ import {
   LockRequestSchema,
   LockResponseSchema,
   ProclaimRequestSchema,
+  type RangeRequest_SortOrder,
   RangeRequestSchema,
   RangeResponseSchema,
   RangeStreamResponseSchema,
@@ -66,7 +67,7 @@ test('a RangeStream gives the unary answer in chunks, header and count in the la
   }
   world.run(20);
   const all = { key: new Uint8Array(1), rangeEnd: new Uint8Array(1) };
-  for (const more of [
+  const variants: MessageInitShape<typeof RangeRequestSchema>[] = [
     {},
     { limit: 35n },
     { limit: 300n },
@@ -74,8 +75,9 @@ test('a RangeStream gives the unary answer in chunks, header and count in the la
     { revision: 120n },
     { countOnly: true },
     { sortOrder: 1 },
-  ]) {
-    const request = { ...all, ...more };
+  ];
+  for (const more of variants) {
+    const request = { ...more, ...all };
     const call = unary(world, gateway, '/etcdserverpb.KV/Range', bytes(RangeRequestSchema, request));
     const { stream, chunks } = rangeStream(gateway, world, request);
     const whole = fromBinary(RangeResponseSchema, call.body);
@@ -121,7 +123,10 @@ test('what a RangeStream cannot do, and a compaction in its middle', () => {
     return [stream.ended?.status?.code, stream.ended?.status?.message];
   };
   expect(status({})).toEqual([3, 'etcdserver: key is not provided']);
-  expect(status({ key, sortOrder: 7 })).toEqual([3, 'etcdserver: invalid sort option']);
+  expect(status({ key, sortOrder: 7 as RangeRequest_SortOrder })).toEqual([
+    3,
+    'etcdserver: invalid sort option',
+  ]);
   expect(status({ key, sortOrder: 2 })).toEqual([12, 'RangeStream does not support custom sort orders']);
   expect(status({ key, sortOrder: 1, sortTarget: 1 })).toEqual([
     12,

@@ -4,6 +4,8 @@ import { etcdErrors, Method, type RpcStatus } from '@quoin/contracts';
 import {
   DeleteRangeRequestSchema,
   PutRequestSchema,
+  type RangeRequest_SortOrder,
+  type RangeRequest_SortTarget,
   RangeRequestSchema,
   type RequestOpSchema,
   TxnRequestSchema,
@@ -39,22 +41,27 @@ const cases: [name: string, path: string, request: Uint8Array, expected: RpcStat
   [
     'range, sort order',
     'Range',
-    bytes(RangeRequestSchema, { key: utf8('a'), sortOrder: 3 }),
+    bytes(RangeRequestSchema, { key: utf8('a'), sortOrder: 3 as RangeRequest_SortOrder }),
     etcdErrors.invalidSortOption,
   ],
   [
     'range, negative sort',
     'Range',
-    bytes(RangeRequestSchema, { key: utf8('a'), sortOrder: -1 }),
+    bytes(RangeRequestSchema, { key: utf8('a'), sortOrder: -1 as RangeRequest_SortOrder }),
     etcdErrors.invalidSortOption,
   ],
   [
     'range, sort target',
     'Range',
-    bytes(RangeRequestSchema, { key: utf8('a'), sortTarget: 5 }),
+    bytes(RangeRequestSchema, { key: utf8('a'), sortTarget: 5 as RangeRequest_SortTarget }),
     etcdErrors.invalidSortOption,
   ],
-  ['range, key before sort', 'Range', bytes(RangeRequestSchema, { sortTarget: 5 }), etcdErrors.emptyKey],
+  [
+    'range, key before sort',
+    'Range',
+    bytes(RangeRequestSchema, { sortTarget: 5 as RangeRequest_SortTarget }),
+    etcdErrors.emptyKey,
+  ],
   ['put without key', 'Put', bytes(PutRequestSchema, { value: utf8('x') }), etcdErrors.emptyKey],
   [
     'put, ignore_value with value',

@@ -296,6 +296,19 @@ test("a client that does not read costs bounded memory and nobody else's events"
   expect(responses.some((r) => r.watchId === -1n)).toBe(false);
 });
 
+test('a client that asks on and on and never reads is sent away', () => {
+  const { world, gateway } = setup(1, { watchQueueBytes: 1_000 });
+  const client = new WatchClient(gateway, {}, 100);
+  client.stream.paused = true;
+  for (let i = 0; i < 200 && client.stream.ended === undefined; i++) {
+    client.create(key(`k${i}`));
+    world.run(5);
+  }
+  expect(client.stream.ended?.status?.message).toBe('etcdserver: too many requests');
+  expect(client.stream.maxQueued).toBeLessThan(2_200);
+  expect(gateway.status().watchers).toBe(0);
+});
+
 test('the feed goes on elsewhere when its member is lost', () => {
   const { world, gateway, cluster, put } = setup(3);
   const client = new WatchClient(gateway);
