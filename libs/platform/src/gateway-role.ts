@@ -1,11 +1,11 @@
 /** The gateway of this process: ports put together, client port bound, one call to stop it all. */
 import { type Channel, MetricRegistry } from '@quoin/base';
-import { Code } from '@quoin/contracts';
-import { Gateway } from '@quoin/gateway';
+import { Gateway, JsonApi } from '@quoin/gateway';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { dialChannel, linkPath } from './grpc-channel.ts';
-import { httpRoutes, plainRoutes, type Route, type RouteTable } from './http-routes.ts';
+import { httpRoutes, plainRoutes, type RouteTable } from './http-routes.ts';
+import { ClientHttp } from './json-routes.ts';
 import { Listener } from './listener.ts';
 import { localChannelPair } from './local-channel.ts';
 import type { Logger } from './logger.ts';
@@ -58,6 +58,7 @@ export async function startGateway(
     home.member.acceptLink(there);
     return here;
   };
+  const clock = new RealClock();
   const gateway = new Gateway(
     {
       name: config.name,
@@ -70,7 +71,7 @@ export async function startGateway(
       progressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
     },
     {
-      clock: new RealClock(),
+      clock,
       timers,
       random: new RealRandom(),
       log,
@@ -79,7 +80,17 @@ export async function startGateway(
       dial,
     },
   );
-  const routes = clientRoutes(config, gateway, [...pages, metrics]);
+  const routes = clientRoutes(gateway, [...pages, metrics]);
+  const span = telemetry?.edge.bind(telemetry);
+  const http = new ClientHttp({
+    access: { cors: config.cors, hostWhitelist: config.hostWhitelist },
+    json: config.enableGrpcGateway
+      ? new JsonApi(gateway, { maxRequestBytes: config.maxRequestBytes }, { clock, timers, span })
+      : undefined,
+    onHttp1: httpRoutes(routes),
+    plain: plainRoutes(routes),
+    onRefusedHost: (host) => log.warn('rejecting HTTP request to prevent DNS rebinding attacks', { host }),
+  });
   const edge = new RpcEdge(gateway, {
     maxRequestBytes: config.maxRequestBytes,
     maxConcurrentStreams: config.maxConcurrentStreams,
@@ -87,11 +98,12 @@ export async function startGateway(
     keepaliveIntervalMs: config.grpcKeepaliveIntervalMs,
     keepaliveTimeoutMs: config.grpcKeepaliveTimeoutMs,
     telemetry,
-    plain: plainRoutes(routes),
+    plain: http.onPlain,
+    plainStream: http.onPlainStream,
   });
   const listener = new Listener({
     onHttp2: (socket) => edge.accept(socket),
-    onHttp1: httpRoutes(routes),
+    onHttp1: http.onHttp1,
     reusePort: config.socketReusePort,
   });
   const clientPorts = await listener.listen(config.listenClientUrls);
@@ -124,18 +136,10 @@ function memberUrls(config: NodeConfig): string[] {
   return config.initialCluster.flatMap((member) => member.peerUrls.slice(0, 1));
 }
 
-/** What a client port answers over plain HTTP. */
-export function clientRoutes(
-  config: NodeConfig,
-  gateway: Gateway,
-  registries: readonly MetricRegistry[],
-): RouteTable {
-  const text = 'the JSON API is not served yet';
-  const notYet: Route = (_query, reply) =>
-    reply(501, 'application/json', JSON.stringify({ error: text, code: Code.unimplemented, message: text }));
+/** What a client port answers over plain HTTP, beside the JSON API. */
+export function clientRoutes(gateway: Gateway, registries: readonly MetricRegistry[]): RouteTable {
   return {
     exact: { '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)) },
     fallback: (query, reply, path) => gateway.http(path, query, reply),
-    ...(config.enableGrpcGateway ? { api: { prefixes: ['/v3/', '/v3beta/'], route: notYet } } : {}),
   };
 }

@@ -11,8 +11,6 @@ export interface RouteTable {
   readonly exact: Readonly<Record<string, Route>>;
   /** Tried for any other path. */
   readonly fallback: Route | undefined;
-  /** Paths below these are answered by `api`, whatever the method. */
-  readonly api?: { readonly prefixes: readonly string[]; readonly route: Route };
 }
 
 const plain = 'text/plain; charset=utf-8';
@@ -20,10 +18,6 @@ const plain = 'text/plain; charset=utf-8';
 function answer(table: RouteTable, method: string, target: string, reply: RouteReply): void {
   const url = URL.parse(target, 'http://localhost');
   if (url === null) return reply(400, plain, 'Bad Request\n');
-  const { api } = table;
-  if (api?.prefixes.some((prefix) => url.pathname.startsWith(prefix))) {
-    return api.route(queryOf(url), reply, url.pathname);
-  }
   const route = Object.hasOwn(table.exact, url.pathname) ? table.exact[url.pathname] : table.fallback;
   if (route === undefined) return reply(404, plain, '404 page not found\n');
   if (method !== 'GET' && method !== 'HEAD') return reply(405, plain, 'Method Not Allowed\n');

@@ -50,7 +50,7 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
 export async function startGatewayNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const gateway = await startGateway(config, log, undefined, [registry]);
-  const routes = clientRoutes(config, gateway.gateway, [gateway.metrics, registry]);
+  const routes = clientRoutes(gateway.gateway, [gateway.metrics, registry]);
   const stopMetrics = await serveMetrics(config, routes, gateway);
   const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
   log.info('serving clients', { name: config.name, 'client-urls': clientUrls, members: config.members });
@@ -77,7 +77,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
   let stopMetrics: () => void;
   try {
     gateway = await startGateway(config, log, member, [member.metrics, registry]);
-    const routes = clientRoutes(config, gateway.gateway, [gateway.metrics, member.metrics, registry]);
+    const routes = clientRoutes(gateway.gateway, [gateway.metrics, member.metrics, registry]);
     stopMetrics = await serveMetrics(config, routes, gateway);
   } catch (error) {
     await member.stop();

@@ -31,6 +31,8 @@ export interface RpcEdgeOptions {
   readonly telemetry: Telemetry | undefined;
   /** Requests that are not gRPC: the routes of HTTP/1.1. */
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
+  /** Asked first: requests whose bodies are streams. */
+  readonly plainStream?: GrpcServerPorts['plainStream'];
 }
 
 const tickIntervalMs = 100;
@@ -76,6 +78,7 @@ export class RpcEdge implements Http2Edge {
           : (path, metadata, peer) => telemetry.edge(path, metadata, peer),
       gunzip,
       plain: options.plain,
+      plainStream: options.plainStream,
     };
     this.timer = setInterval(() => {
       for (const connection of this.connections) connection.server.tick();

@@ -58,6 +58,10 @@ export interface NodeConfig {
   readonly grpcKeepaliveTimeoutMs: number;
   readonly socketReusePort: boolean;
   readonly enableGrpcGateway: boolean;
+  /** Origins; empty or with `*`: all. */
+  readonly cors: readonly string[];
+  /** Host names; empty or with `*`: all. */
+  readonly hostWhitelist: readonly string[];
   readonly unsafeNoFsync: boolean;
   readonly metrics: 'basic' | 'extensive';
   readonly log: LogConfig;
@@ -158,6 +162,8 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     ...clientTuning(v),
     socketReusePort: v.bool('socket-reuse-port'),
     enableGrpcGateway: v.bool('enable-grpc-gateway'),
+    cors: corsOrigins(v),
+    hostWhitelist: v.list('host-whitelist'),
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
     log: logConfig(v),
@@ -238,6 +244,20 @@ function bootstrapOf(v: Values, name: string): Bootstrap {
     initialClusterState: v.oneOf('initial-cluster-state', ['new', 'existing']),
     initialClusterToken: v.text('initial-cluster-token'),
   };
+}
+
+/** Origins as browsers send them, so that comparing is enough. */
+function corsOrigins(v: Values): string[] {
+  return v.list('cors').map((text) => {
+    if (text === '*') return text;
+    const url = URL.parse(text);
+    if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search !== '') {
+      throw new ConfigError(
+        `invalid value "${text}" for flag --cors: must be * or an origin such as https://example.com:8443`,
+      );
+    }
+    return url.origin;
+  });
 }
 
 const electionTimeoutMaxMs = 50_000;
