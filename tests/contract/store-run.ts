@@ -1,5 +1,5 @@
 /** Random requests against a Store and the model, with turns, crashes, compactions, readers and feeds in between. */
-import { compareBytes, hex, latin1, Prng } from '@quoin/base';
+import { compareBytes, latin1, Prng } from '@quoin/base';
 import {
   type Backend,
   type EventFeed,
@@ -27,7 +27,12 @@ export interface RunOptions extends StoreOptions {
   /** Ends the process: what was not flushed may go, as a suffix. Undefined: no crashes. */
   readonly crash: ((backend: Backend, prng: Prng) => Backend) | undefined;
   readonly largeValues: boolean;
+  /** 1: five keys with many versions each. */
+  readonly keyBytesMax: number;
 }
+
+const hex = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 
 const alphabet = [0x00, 0x01, 0x61, 0x62, 0xff];
 const leases = [0n, 0n, 0n, 7n, -5n, 0x7fff_ffff_ffff_ffffn];
@@ -124,7 +129,7 @@ export class Run {
   }
 
   private key(): Uint8Array {
-    const out = new Uint8Array(1 + this.prng.below(3));
+    const out = new Uint8Array(1 + this.prng.below(this.options.keyBytesMax));
     for (let i = 0; i < out.length; i++) out[i] = this.prng.pick(alphabet);
     return out;
   }
@@ -320,7 +325,8 @@ class FeedCheck {
   constructor(store: Store, model: Model, from: number, prevKv: boolean, creditBytes: number) {
     this.model = model;
     this.prevKv = prevKv;
-    this.next = from > 0 ? from : model.revision + 1;
+    // Revision 1 is the empty store: it has no events.
+    this.next = from > 0 ? Math.max(2, from) : model.revision + 1;
     this.feed = store.hub.subscribe(
       { fromRevision: from, prevKv, creditBytes },
       {

@@ -26,12 +26,12 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
  * Removes what no reader at or after the compact revision C can see, entry by entry of R, oldest first. A step is one
  * atomic batch of its own, so it may be cut off anywhere: what is left of R says where to go on.
  *
- *   for each event of an R entry that lies below C as a whole:
+ *   for each event of an R entry that begins below C, up to C:
  *     the version it replaced (prevMod)    died at or before C        → its H entry and V entry go
  *     the version it put, if superseded    by a revision ≤ C          → its H entry and V entry go
- *                                          by a revision > C          → the cell moves from R into H
+ *                                          by a revision > C          → the cell moves from R into H, if R goes
  *     the version it put, if it is latest                             → nothing: L has it
- *   then the R entry goes
+ *   then the R entry goes, unless it also holds events of C or later
  *
  * The work is proportional to the history removed, never to the number of keys. Events of C itself stay: a watch may
  * begin there, and etcd keeps a tombstone at exactly C.
@@ -56,11 +56,12 @@ export class Compaction {
     if (this.finished) return 'idle';
     if (state.pins > 0 || state.buffer.size > 0) return 'more';
     const target = state.compactRevision;
-    const { entries, atEnd } = this.read(target, maxEvents);
+    const { entries, straddling, atEnd } = this.read(target, maxEvents);
     for (const { key, block } of entries) {
       this.records.start(block);
-      while (this.records.next()) this.removeAround(target);
-      this.put(key, null);
+      const isWhole = block !== straddling;
+      while (this.records.next() && this.records.revision <= target) this.removeAround(target, isWhole);
+      if (isWhole) this.put(key, null);
     }
     if (atEnd) this.put(finishedKey, encodeCounter(target));
     const batch = this.batch;
@@ -71,14 +72,12 @@ export class Compaction {
     return 'done';
   }
 
-  /** The oldest entries that lie below the target as a whole, up to about `maxEvents` events. */
-  private read(
-    target: number,
-    maxEvents: number,
-  ): { entries: { key: Uint8Array; block: Uint8Array }[]; atEnd: boolean } {
+  /** The oldest entries that begin below the target, up to about `maxEvents` events. */
+  private read(target: number, maxEvents: number): Oldest {
     const { records } = this;
-    const entries: { key: Uint8Array; block: Uint8Array }[] = [];
+    const entries: Oldest['entries'] = [];
     let events = 0;
+    let straddling: Uint8Array | undefined;
     let atEnd = true;
     const low = Uint8Array.of(prefix.events);
     this.state.backend.scan(low, revisionKey(prefix.events, target, 0), false, (key, block) => {
@@ -92,18 +91,20 @@ export class Compaction {
         last = records.revision;
         events++;
       }
-      if (last >= target) return false;
-      entries.push({ key: key.slice(), block: block.slice() });
-      return true;
+      const copy = block.slice();
+      entries.push({ key: key.slice(), block: copy });
+      if (last < target) return true;
+      straddling = copy;
+      return false;
     });
-    return { entries, atEnd };
+    return { entries, straddling, atEnd };
   }
 
-  private removeAround(target: number): void {
+  private removeAround(target: number, isWhole: boolean): void {
     const { records, state } = this;
     const key = recordUserKey(records);
     if (records.prevMod !== 0) this.removeReplaced(key, records.prevMod);
-    if (records.isDelete()) return;
+    if (records.isDelete() || records.revision === target) return;
     if (records.shadowed) {
       if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
       return;
@@ -112,7 +113,8 @@ export class Compaction {
     const value = state.backend.get(entryKey);
     if (value === undefined || value.length > 8) return;
     if (readCounterBE(value, 0) > target) {
-      this.put(entryKey, concatBytes([value, records.cell()]));
+      // While the R entry stays, it has the cell.
+      if (isWhole) this.put(entryKey, concatBytes([value, records.cell()]));
     } else {
       this.put(entryKey, null);
       if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
@@ -138,6 +140,14 @@ export class Compaction {
     batch.values.push(value);
     batch.bytes += key.length + (value === null ? 0 : value.length);
   }
+}
+
+interface Oldest {
+  readonly entries: { key: Uint8Array; block: Uint8Array }[];
+  /** The last of them, when it also holds events of the target or later: it stays. */
+  readonly straddling: Uint8Array | undefined;
+  /** Nothing below the target is left beyond them. */
+  readonly atEnd: boolean;
 }
 
 type MutableBatch = Batch & { bytes: number };

@@ -150,7 +150,7 @@ export class StateHasher {
   private readonly records = new RecordReader();
   private readonly reader = new KeyValueReader();
   private readonly scratch: Uint8Array = new Uint8Array(8);
-  private large: { mod: number; sub: number }[] = [];
+  private large: { mod: number; sub: number } | undefined = undefined;
   private crc = 0;
   private done = false;
   private open = true;
@@ -171,13 +171,25 @@ export class StateHasher {
   step(maxBytes: number): boolean {
     assert(this.open, 'the hasher is closed');
     if (this.done) return true;
-    const more = this.cursor.next(maxBytes, (key, value) => {
-      this.entry(key, value);
-      return this.large.length < 64;
-    });
-    for (const { mod, sub } of this.large) this.add(this.state.largeValue(mod, sub));
-    this.large.length = 0;
-    this.done = !more;
+    let left = maxBytes;
+    for (let more = true; left > 0; ) {
+      // A large value is read where its key stands in the order, so the slice ends there.
+      more = this.cursor.next(left, (key, value) => {
+        left -= key.length + value.length;
+        this.entry(key, value);
+        return this.large === undefined;
+      });
+      if (this.large !== undefined) {
+        const kv = this.state.largeValue(this.large.mod, this.large.sub);
+        this.add(kv);
+        left -= kv.length;
+        this.large = undefined;
+      }
+      if (!more) {
+        this.done = true;
+        break;
+      }
+    }
     return this.done;
   }
 
@@ -204,7 +216,7 @@ export class StateHasher {
       case prefix.latest:
         if (isLargeCell(value)) {
           this.reader.readHead(value);
-          this.large.push({ mod: this.reader.modRevision, sub: cellSub(value) });
+          this.large = { mod: this.reader.modRevision, sub: cellSub(value) };
         } else {
           this.add(cellKeyValue(value));
         }

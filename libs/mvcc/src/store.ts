@@ -36,7 +36,7 @@ export interface StoreOptions {
 }
 
 export const metaCacheBytesDefault = 256 * 1024 * 1024;
-export const eventRingBytesDefault = 32 * 1024 * 1024;
+export const eventRingBytesDefault = 8 * 1024 * 1024;
 
 /** The multi-version store over one backend: see DESIGN.md. Everything runs to completion in the caller's turn. */
 export class Store {

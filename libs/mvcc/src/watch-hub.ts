@@ -153,11 +153,7 @@ export class WatchHub {
     this.last = revision.revision;
     this.ring.push(revision);
     this.ringBytes += revision.bytes;
-    // The uncommitted revisions stay whatever they cost: synced feeds are given them from here.
-    while (this.ringBytes > this.ringBytesMax && this.ringFirst <= this.published) {
-      this.ringBytes -= this.ring.shift()!.bytes;
-      this.ringFirst++;
-    }
+    this.trim();
   }
 
   /** The appended revisions are committed: gives them to every synced feed that has credit. */
@@ -168,6 +164,15 @@ export class WatchHub {
     for (const feed of [...this.open]) {
       // A feed that was behind stays behind; `pump` moves it, at the member's pace.
       if (feed.nextRevision > before && feed.runnable) feed.pump(Number.MAX_SAFE_INTEGER);
+    }
+    this.trim();
+  }
+
+  /** Uncommitted revisions stay whatever they cost: synced feeds are given them from here. */
+  private trim(): void {
+    while (this.ringBytes > this.ringBytesMax && this.ringFirst <= this.published) {
+      this.ringBytes -= this.ring.shift()!.bytes;
+      this.ringFirst++;
     }
   }
 

@@ -10,7 +10,7 @@ import {
   statSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { assert } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
 import type { Backend, BackendCursor, Batch, EntryVisitor } from '@quoin/mvcc';
@@ -84,6 +84,9 @@ export interface RocksOptions {
   readonly threads?: number;
 }
 
+/** The binding would share one engine between two openings of a path in the same process; to us that is a mistake. */
+const openPaths = new Set<string>();
+
 let loaded: NativeModule | undefined;
 
 /** @throws Error that says what is missing. */
@@ -129,11 +132,12 @@ export class RocksBackend implements Backend {
 
   /** Opens or creates the directory. @throws Error that names the path. */
   constructor(path: string, options: RocksOptions = {}) {
-    this.path = path;
+    this.path = resolve(path);
     this.native = loadNative(options);
     this.db = new this.native.Database();
     const mistake = foreignFile(path);
     if (mistake !== undefined) throw new Error(`${path} is not a storage directory: it holds ${mistake}`);
+    if (openPaths.has(this.path)) throw new Error(`${path} is in use in this process`);
     try {
       this.db.open(path, {
         name: 'default',
@@ -153,6 +157,7 @@ export class RocksBackend implements Backend {
     this.db.setDefaultValueBuffer(this.valueBuffer);
     this.db.setIteratorState(new Uint8Array(this.lengths.buffer));
     this.isOpen = true;
+    openPaths.add(this.path);
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
@@ -247,6 +252,7 @@ export class RocksBackend implements Backend {
     if (!this.isOpen) return;
     for (const cursor of [...this.cursors]) cursor.close();
     this.isOpen = false;
+    openPaths.delete(this.path);
     this.db.close();
   }
 
