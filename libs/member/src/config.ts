@@ -39,6 +39,8 @@ export interface MemberLimits {
   readonly maxLearners: number;
   /** One log entry holds at most about so many bytes of proposals. */
   readonly maxProposalBatchBytes: number;
+  /** … and so many: an entry is applied within one turn. */
+  readonly maxProposalBatchCount: number;
   /** Committed but not yet applied entries above which new proposals are refused. */
   readonly maxApplyGap: number;
   /** Bytes of proposals that wait for their outcome above which new ones are refused. */
@@ -84,6 +86,7 @@ export const memberDefaults: MemberLimits = {
   quotaBackendBytes: 0,
   maxLearners: 1,
   maxProposalBatchBytes: 1 << 20,
+  maxProposalBatchCount: 500,
   maxApplyGap: 5_000,
   maxPendingBytes: 256 << 20,
   requestTimeoutMs: 0,

@@ -1,19 +1,17 @@
-import { type Channel, concatBytes, hexId } from '@quoin/base';
+import { type Channel, hexId } from '@quoin/base';
 import {
-  encodeAttributesRequest,
-  encodeProposalBatch,
   etcdErrors,
   type MemberState as LinkMemberState,
   type MemberInfo,
-  Method,
+  type Proposal,
   readCompactionRequest,
 } from '@quoin/contracts';
-import { registerStoreMetrics, Store } from '@quoin/mvcc';
-import { EntryType, type Message, MessageType, Raft, type Role, type SoftState } from '@quoin/raft';
+import { registerStoreMetrics } from '@quoin/mvcc';
+import { Raft, type Role, type SoftState } from '@quoin/raft';
 import type { WalOptions } from '@quoin/wal';
 import { StateMachine } from './apply.ts';
 import { Backups } from './backup.ts';
-import type { StatusView } from './cluster-messages.ts';
+import type { Call } from './call.ts';
 import { ClusterRequests } from './cluster-requests.ts';
 import {
   type MemberConfig,
@@ -30,11 +28,12 @@ import { MemberMetrics } from './member-metrics.ts';
 import { Peers } from './peer-session.ts';
 import type { MemberPorts } from './ports.ts';
 import { Proposals } from './proposals.ts';
+import { Publisher } from './publisher.ts';
 import { ReadIndex } from './read-index.ts';
-import { ReadyLoop } from './ready-loop.ts';
-import { type MemberState, recover, storeName } from './recovery.ts';
+import { ReadyLoop, type ReadyLoopHooks } from './ready-loop.ts';
+import { type MemberState, recover } from './recovery.ts';
 import { Requests } from './requests.ts';
-import { SnapshotReceiver, SnapshotSender, snapshotHeader } from './snapshot.ts';
+import { StateTransfer } from './state-transfer.ts';
 import { Upkeep } from './upkeep.ts';
 
 /** What an operator sees of a replica at one moment. */
@@ -59,10 +58,9 @@ export interface MemberStatus {
 }
 
 const stateIntervalMs = 1_000;
-const publishRetryMs = 1_000;
 const hashStepBytes = 1 << 20;
 
-/** One replica: propose → ready → apply → reply. */
+/** One replica: propose → ready → apply → reply. The parts know each other only through what they are given here. */
 export class Member {
   readonly clusterId: bigint;
   readonly memberId: bigint;
@@ -76,22 +74,18 @@ export class Member {
   private readonly proposals: Proposals;
   private readonly reads: ReadIndex;
   private readonly peers: Peers;
+  private readonly transfer: StateTransfer;
   private readonly loop: ReadyLoop;
+  private readonly publisher: Publisher;
   private readonly leases: LeaseRequests;
   private readonly cluster: ClusterRequests;
   private readonly backups: Backups;
   private readonly requests: Requests;
-  private readonly sender: SnapshotSender;
-  private readonly receiver: SnapshotReceiver;
   private readonly upkeep: Upkeep;
   private readonly sessions = new Set<LinkSession>();
   private readonly linkHost: LinkHost;
-  private storeIndex: number;
   private leader: bigint;
   private stateSentMs: number;
-  private publishedMs: number;
-  private publishSequence: bigint;
-  private readyListeners: (() => void)[];
   private stopping: boolean;
   private stopped: boolean;
 
@@ -120,224 +114,72 @@ export class Member {
   }
 
   private constructor(config: MemberConfig, ports: MemberPorts, state: MemberState, observer: WalObserver) {
-    const { clock, timers, random, log, digest } = ports;
+    const { clusterId, memberId } = state;
     this.config = config;
     this.ports = ports;
-    this.clusterId = state.clusterId;
-    this.memberId = state.memberId;
+    this.clusterId = clusterId;
+    this.memberId = memberId;
     this.wal = state.wal;
-    this.storeIndex = state.storeIndex;
     this.leader = 0n;
     this.stateSentMs = 0;
-    this.publishedMs = Number.NEGATIVE_INFINITY;
-    this.publishSequence = 0n;
-    this.readyListeners = [];
     this.stopping = false;
     this.stopped = false;
-    const nowMs = (): number => clock.monotonicMs();
-    this.raft = new Raft(
-      {
-        id: state.memberId,
-        random,
-        electionTicks: Math.round(config.electionTimeoutMs / config.heartbeatIntervalMs),
-        heartbeatTicks: 1,
-        preVote: config.preVote,
-        maxEntryBytesPerMessage: config.maxLogEntriesPerMessageBytes,
-      },
-      state.raft,
-    );
-    this.lessor = new Lessor({
-      electionTimeoutMs: config.electionTimeoutMs,
-      revokesPerSecond: config.leaseRevokesPerSecond,
-    });
+    this.raft = this.makeRaft(state);
+    const { electionTimeoutMs, leaseRevokesPerSecond: revokesPerSecond } = config;
+    this.lessor = new Lessor({ electionTimeoutMs, revokesPerSecond });
     this.metrics = this.makeMetrics();
     observer.metrics = this.metrics;
-    this.machine = new StateMachine(state.store, {
-      memberId: state.memberId,
-      lessor: this.lessor,
-      maxLearners: config.maxLearners,
-      raftTerm: () => this.loop.softState.term,
-      nowMs,
-      onLeaseGranted: () => this.metrics.leaseGranted.inc(),
-      onLeaseRevoked: (expired) => {
-        this.metrics.leaseRevoked.inc();
-        if (expired) this.metrics.leaseExpired.inc();
-      },
-    });
+    this.machine = this.makeMachine(state);
     this.proposals = new Proposals({
-      origin: state.memberId,
-      epoch: random.u32() >>> 8,
+      origin: memberId,
+      epoch: ports.random.u32() >>> 8,
       maxBatchBytes: config.maxProposalBatchBytes,
+      maxBatchCount: config.maxProposalBatchCount,
       maxRequestBytes: config.maxRequestBytes,
       maxPendingBytes: config.maxPendingBytes,
     });
     this.reads = new ReadIndex({
       retryMs: config.readIndexRetryMs,
-      // Below 2^53 with room for 2^20 numbers before the next start's range could be met.
-      firstContext: (random.u32() + 1) * 2 ** 20,
+      // Below 2^53, with room for 2^20 numbers before the next start's range could be met.
+      firstContext: (ports.random.u32() + 1) * 2 ** 20,
       ask: (context) => this.raft.readIndex(context),
       onSlow: () => this.metrics.slowReadIndexes.inc(),
       onFailed: (count) => this.metrics.readIndexesFailed.inc(count),
     });
-    this.peers = new Peers({
-      clusterId: state.clusterId,
-      memberId: state.memberId,
-      dial: ports.dialPeer,
-      clock,
-      timers,
-      random,
-      log,
-      metrics: this.metrics,
-      maxQueueBytes: config.maxPeerQueueBytes,
-      isRemoved: (id) => this.machine.membership.isRemoved(id),
-      onRemoved: () => this.removed(),
-      members: () => this.machine.membership.members,
-      onMessages: (messages) => this.loop.receive(messages),
-      onChunk: (from, chunk, reply) => this.receiver.chunk(from, chunk, reply),
-      onAck: (from, ack) => {
-        this.sender.acknowledged(from, ack);
-        this.loop.wake();
-      },
-      onUnreachable: (id) => this.raft.reportUnreachable(id),
-    });
-    this.loop = new ReadyLoop(
-      {
-        memberId: state.memberId,
-        clock,
-        timers,
-        log,
-        tracer: ports.tracer,
-        metrics: this.metrics,
-        raft: this.raft,
-        wal: state.wal,
-        machine: this.machine,
-        proposals: this.proposals,
-        reads: this.reads,
-        peers: this.peers,
-        applySliceMs: config.applySliceMs,
-        slowApplyMs: config.slowApplyMs,
-        slowFsyncMs: config.slowFsyncMs,
-      },
-      {
-        softState: (soft) => this.softState(soft),
-        sendSnapshot: (to) => this.sendSnapshot(to),
-        installSnapshot: (index, done) => this.installSnapshot(index, done),
-        membershipChanged: () => this.membershipChanged(),
-        leaderReady: () => this.leases.promote(),
-        compactionWanted: (call, body, proposal) => {
-          const physical = call !== undefined && readCompactionRequest(proposal.body).physical;
-          if (!physical) call?.reply(body);
-          this.upkeep.compacting(physical ? () => call?.reply(body) : undefined);
-        },
-        afterApply: () => this.afterApply(),
-        flush: () => this.flush(),
-      },
-    );
-    const { loop, machine, proposals, raft, reads } = this;
+    this.peers = this.makePeers();
+    this.transfer = this.makeTransfer(state.storeIndex);
+    this.loop = this.makeLoop();
+    const { machine, metrics, proposals, peers, reads, raft, loop, lessor, transfer } = this;
+    const { clock, timers, log, digest, tracer } = ports;
+    this.publisher = new Publisher({ memberId, config, clock, timers, machine, proposals, peers, loop });
+    const ids = new IdGenerator(memberId, clock.wallMs());
+    const { requestTimeoutMs } = config;
     this.leases = new LeaseRequests({
       clock,
-      lessor: this.lessor,
-      ids: new IdGenerator(state.memberId, clock.wallMs()),
+      lessor,
+      ids,
       machine,
-      metrics: this.metrics,
+      metrics,
       proposals,
       loop,
-      requestTimeoutMs: config.requestTimeoutMs,
+      requestTimeoutMs,
     });
-    this.cluster = new ClusterRequests({
-      memberId: state.memberId,
-      config,
-      clock,
-      digest,
-      raft,
-      machine,
-      proposals,
-      loop,
-    });
+    this.cluster = new ClusterRequests({ memberId, config, clock, digest, raft, machine, proposals, loop });
     this.backups = new Backups({
       digest,
       log,
       chunkBytes: config.snapshotChunkBytes,
       store: () => machine.store,
-      header: () => this.snapshotHeader(),
+      header: () => transfer.header(),
       wake: () => loop.wake(),
     });
-    this.requests = new Requests({
-      config,
-      clock,
-      tracer: ports.tracer,
-      machine,
-      proposals,
-      reads,
-      loop,
-      leases: this.leases,
-      cluster: this.cluster,
-      backups: this.backups,
-      isLearner: () => this.isLearner(),
-      status: () => this.statusView(),
-    });
-    this.sender = new SnapshotSender(
-      {
-        digest,
-        log,
-        metrics: this.metrics,
-        chunkBytes: config.snapshotChunkBytes,
-        windowChunks: config.snapshotWindowChunks,
-        stallMs: config.snapshotStallMs,
-        nowMs,
-        send: (to, chunk) => this.peers.sendChunk(to, chunk),
-        isOpen: (to) => this.peers.isOpen(to),
-        ended: (to, ok) => {
-          raft.reportSnapshot(to, ok);
-          loop.wake();
-        },
-      },
-      random.u32() * 2 ** 16 + 1,
-    );
-    this.receiver = new SnapshotReceiver({
-      clusterId: state.clusterId,
-      digest,
-      log,
-      metrics: this.metrics,
-      backends: ports.backends,
-      nowMs,
-      appliedIndex: () => machine.store.appliedIndex,
-      received: (from, header, wanted) => this.offerSnapshot(from, header, wanted),
-    });
-    this.upkeep = new Upkeep(
-      {
-        config,
-        clock,
-        timers,
-        log,
-        metrics: this.metrics,
-        raft,
-        wal: state.wal,
-        store: () => machine.store,
-        appliedBytes: () => loop.appliedBytes,
-        holdIndex: () => this.sender.minIndex,
-        fatal: (reason) => ports.fatal(reason),
-      },
-      state.raft.start.index,
-    );
-    this.linkHost = {
-      clusterId: state.clusterId,
-      memberId: state.memberId,
-      name: config.name,
-      windowBytes: config.streamWindowBytes,
-      requestTimeoutMs: config.requestTimeoutMs,
-      log,
-      nowMs,
-      state: () => this.linkState(),
-      hub: () => machine.store.hub,
-      request: (call) => {
-        if (this.stopping) call.notTaken();
-        else this.requests.take(call);
-      },
-      serve: (call) => this.requests.serve(call),
-      wake: () => loop.wake(),
-      closed: (session) => void this.sessions.delete(session),
-    };
+    const { leases, cluster, backups } = this;
+    const isLearner = (): boolean => this.isLearner();
+    const status = () => ({ ...this.status(), quotaBytes: quotaBytes(config) });
+    const shared = { config, clock, tracer, machine, proposals, reads, loop };
+    this.requests = new Requests({ ...shared, leases, cluster, backups, isLearner, status });
+    this.upkeep = this.makeUpkeep(state.raft.start.index);
+    this.linkHost = this.makeLinkHost();
   }
 
   /** A stream that another member opened to us. Handlers are set before this returns. */
@@ -354,8 +196,7 @@ export class Member {
 
   /** Calls back once this member has published its name and URLs through the log: it can serve clients. */
   onceReady(cb: () => void): void {
-    if (this.isPublished()) this.ports.timers.endOfTurn(cb);
-    else this.readyListeners.push(cb);
+    this.publisher.onceReady(cb);
   }
 
   status(): MemberStatus {
@@ -436,9 +277,9 @@ export class Member {
     this.reads.tick(nowMs);
     this.leases.tick(nowMs);
     this.cluster.tick(nowMs);
-    this.sender.tick(nowMs);
+    this.transfer.tick(nowMs);
     this.upkeep.tick(nowMs);
-    this.publish(nowMs);
+    if (!this.stopping) this.publisher.tick(nowMs);
     if (nowMs - this.stateSentMs >= stateIntervalMs) this.stateChanged();
     this.loop.wake();
   }
@@ -448,7 +289,7 @@ export class Member {
     const reading = this.requests.pump();
     const feeding = this.machine.store.hub.pump(hashStepBytes);
     const backing = this.backups.pump();
-    const sending = this.sender.pump();
+    const sending = this.transfer.pump();
     return reading || feeding || backing || sending;
   }
 
@@ -474,10 +315,10 @@ export class Member {
     this.leader = soft.leader;
     if (soft.role !== 'leader') {
       this.leases.demote();
-      this.sender.stopAll('no longer the leader');
+      this.transfer.stopSending('no longer the leader');
     }
     this.cluster.leaderChanged(soft.leader);
-    this.publish(clock.monotonicMs());
+    if (!this.stopping) this.publisher.tick(clock.monotonicMs());
     this.stateChanged();
   }
 
@@ -489,11 +330,7 @@ export class Member {
   private membershipChanged(): void {
     this.peers.update(this.machine.membership.members);
     this.stateChanged();
-    if (this.readyListeners.length > 0 && this.isPublished()) {
-      const listeners = this.readyListeners;
-      this.readyListeners = [];
-      for (const listener of listeners) listener();
-    }
+    if (!this.stopping) this.publisher.tick(this.ports.clock.monotonicMs());
     if (this.machine.membership.isRemoved(this.memberId)) this.removed();
   }
 
@@ -520,118 +357,6 @@ export class Member {
     return this.machine.membership.get(this.memberId)?.learner ?? false;
   }
 
-  private isPublished(): boolean {
-    const own = this.machine.membership.get(this.memberId);
-    if (own === undefined || this.leader === 0n) return false;
-    const { name, advertiseClientUrls } = this.config;
-    return own.name === name && own.clientUrls.join() === advertiseClientUrls.join();
-  }
-
-  /** Name and client URLs go through the log: by the leader itself, or by a message to it. Again until it is applied. */
-  private publish(nowMs: number): void {
-    if (this.readyListeners.length > 0 && this.isPublished()) this.membershipChanged();
-    if (this.isPublished() || this.leader === 0n || this.stopping) return;
-    if (nowMs - this.publishedMs < publishRetryMs) return;
-    this.publishedMs = nowMs;
-    const { name, advertiseClientUrls } = this.config;
-    const body = encodeAttributesRequest({ memberId: this.memberId, name, clientUrls: advertiseClientUrls });
-    if (this.leader === this.memberId) {
-      this.proposals.add(Method.attributes, body, undefined, nowMs, nowMs + this.config.requestTimeoutMs);
-      return;
-    }
-    const proposal = {
-      origin: this.memberId,
-      id: ++this.publishSequence,
-      method: Method.attributes,
-      body,
-      trace: new Uint8Array(0),
-    };
-    const data = encodeProposalBatch({ proposals: [proposal] });
-    this.peers.send({
-      type: MessageType.propose,
-      from: this.memberId,
-      to: this.leader,
-      term: 0,
-      index: 0,
-      logTerm: 0,
-      commit: 0,
-      entries: [{ term: 0, index: 0, type: EntryType.normal, data: concatBytes([data]) }],
-      reject: false,
-      rejectHint: 0,
-      context: 0,
-      force: false,
-      snapshot: undefined,
-    });
-    this.loop.wake();
-  }
-
-  private snapshotHeader() {
-    const { store, membership } = this.machine;
-    const meta = { index: store.appliedIndex, term: store.appliedTerm, confState: membership.confState };
-    const ids = { clusterId: this.clusterId, memberId: this.memberId };
-    return snapshotHeader(store, ids, meta, this.loop.softState.term);
-  }
-
-  private sendSnapshot(to: bigint): void {
-    this.sender.start(to, this.machine.store, this.snapshotHeader());
-  }
-
-  /** The received state stands on the disk; raft is asked whether it still wants it. */
-  private offerSnapshot(
-    from: bigint,
-    header: ReturnType<typeof snapshotHeader>,
-    decided: (taken: boolean) => void,
-  ): void {
-    const message: Message = {
-      type: MessageType.snapshot,
-      from,
-      to: this.memberId,
-      term: header.raftTerm,
-      index: 0,
-      logTerm: 0,
-      commit: 0,
-      entries: [],
-      reject: false,
-      rejectHint: 0,
-      context: 0,
-      force: false,
-      snapshot: header.meta,
-    };
-    this.loop.offerSnapshot(message, header.meta.index, decided);
-  }
-
-  /** The log has recorded the switch: the new engine comes into force, the old one goes. */
-  private installSnapshot(index: number, done: () => void): void {
-    const { backends, log } = this.ports;
-    this.metrics.snapshotApplying.set(1);
-    backends.open(storeName(index), (error, backend) => {
-      if (this.stopped) return;
-      if (backend === null) {
-        this.ports.fatal(`the received snapshot could not be opened: ${error?.message ?? ''}`);
-        return;
-      }
-      const old = this.machine.store;
-      const oldName = storeName(this.storeIndex);
-      this.requests.dropLongRanges();
-      this.backups.stopAll('the state was replaced by a snapshot');
-      this.sender.stopAll('the state was replaced by a snapshot');
-      this.machine.replaceStore(Store.open(backend));
-      this.storeIndex = index;
-      for (const session of this.sessions) session.resubscribe();
-      this.upkeep.replaced(index);
-      this.upkeep.whenIdle(() => {
-        old.close();
-        backends.remove(oldName, (failed) => {
-          if (failed !== null)
-            log.warn('could not remove the old engine', { name: oldName, error: failed.message });
-        });
-      });
-      this.metrics.snapshotApplying.set(0);
-      this.membershipChanged();
-      done();
-    });
-  }
-
   private handOver(deadlineMs: number, cb: () => void): void {
     const { raft, ports } = this;
     const status = raft.status();
@@ -652,8 +377,7 @@ export class Member {
     this.leases.demote();
     this.requests.dropLongRanges();
     this.backups.stopAll('server stopped');
-    this.sender.stopAll('stopped');
-    this.receiver.stop();
+    this.transfer.stop();
     for (const session of [...this.sessions]) session.close();
     this.peers.stop();
     this.upkeep.stop();
@@ -666,9 +390,166 @@ export class Member {
     });
   }
 
-  private statusView(): StatusView {
-    const status = this.status();
-    return { ...status, quotaBytes: quotaBytes(this.config), errors: status.errors };
+  private makeRaft(state: MemberState): Raft {
+    const { config, ports } = this;
+    return new Raft(
+      {
+        id: state.memberId,
+        random: ports.random,
+        electionTicks: Math.round(config.electionTimeoutMs / config.heartbeatIntervalMs),
+        heartbeatTicks: 1,
+        preVote: config.preVote,
+        maxEntryBytesPerMessage: config.maxLogEntriesPerMessageBytes,
+      },
+      state.raft,
+    );
+  }
+
+  private makeMachine(state: MemberState): StateMachine {
+    return new StateMachine(state.store, {
+      memberId: state.memberId,
+      lessor: this.lessor,
+      maxLearners: this.config.maxLearners,
+      raftTerm: () => this.loop.softState.term,
+      nowMs: () => this.ports.clock.monotonicMs(),
+      onLeaseGranted: () => this.metrics.leaseGranted.inc(),
+      onLeaseRevoked: (expired) => {
+        this.metrics.leaseRevoked.inc();
+        if (expired) this.metrics.leaseExpired.inc();
+      },
+    });
+  }
+
+  private makePeers(): Peers {
+    const { ports, config, clusterId, memberId, metrics } = this;
+    const { clock, timers, random, log } = ports;
+    return new Peers({
+      clusterId,
+      memberId,
+      clock,
+      timers,
+      random,
+      log,
+      metrics,
+      dial: ports.dialPeer,
+      maxQueueBytes: config.maxPeerQueueBytes,
+      isRemoved: (id) => this.machine.membership.isRemoved(id),
+      onRemoved: () => this.removed(),
+      members: () => this.machine.membership.members,
+      onMessages: (messages) => this.loop.receive(messages),
+      onChunk: (from, chunk, reply) => this.transfer.chunk(from, chunk, reply),
+      onAck: (from, ack) => this.transfer.acknowledged(from, ack),
+      onUnreachable: (id) => this.raft.reportUnreachable(id),
+    });
+  }
+
+  private makeTransfer(storeIndex: number): StateTransfer {
+    const { clusterId, memberId, config, ports, metrics, raft, machine } = this;
+    return new StateTransfer(
+      {
+        clusterId,
+        memberId,
+        config,
+        ports,
+        metrics,
+        raft,
+        machine,
+        peers: () => this.peers,
+        loop: () => this.loop,
+        upkeep: () => this.upkeep,
+        replacing: () => {
+          this.requests.dropLongRanges();
+          this.backups.stopAll('the state was replaced by a snapshot');
+        },
+        replaced: () => {
+          for (const session of this.sessions) session.resubscribe();
+          this.membershipChanged();
+        },
+      },
+      storeIndex,
+    );
+  }
+
+  private makeLoop(): ReadyLoop {
+    const { memberId, ports, metrics, raft, wal, machine, proposals, reads, peers, config } = this;
+    const { clock, timers, log, tracer } = ports;
+    const { applySliceMs, slowApplyMs, slowFsyncMs } = config;
+    const limits = { applySliceMs, slowApplyMs, slowFsyncMs };
+    const parts = {
+      memberId,
+      clock,
+      timers,
+      log,
+      tracer,
+      metrics,
+      raft,
+      wal,
+      machine,
+      proposals,
+      reads,
+      peers,
+    };
+    const hooks: ReadyLoopHooks = {
+      softState: (soft) => this.softState(soft),
+      sendSnapshot: (to) => this.transfer.send(to),
+      installSnapshot: (index, done) => this.transfer.install(index, done),
+      membershipChanged: () => this.membershipChanged(),
+      leaderReady: () => this.leases.promote(),
+      compacted: (call, body, proposal) => this.compacted(call, body, proposal),
+      afterApply: () => this.afterApply(),
+      flush: () => this.flush(),
+    };
+    return new ReadyLoop({ ...parts, ...limits }, hooks);
+  }
+
+  /** The revision is gone at once; its entries in the background, and who asked for that waits for it. */
+  private compacted(call: Call | undefined, body: Uint8Array, proposal: Proposal): void {
+    const physical = call !== undefined && readCompactionRequest(proposal.body).physical;
+    if (!physical) call?.reply(body);
+    this.upkeep.compacting(physical ? () => call?.reply(body) : undefined);
+  }
+
+  private makeUpkeep(releasedIndex: number): Upkeep {
+    const { config, ports, metrics, raft, wal, machine, loop } = this;
+    const { clock, timers, log } = ports;
+    return new Upkeep(
+      {
+        config,
+        clock,
+        timers,
+        log,
+        metrics,
+        raft,
+        wal,
+        store: () => machine.store,
+        appliedBytes: () => loop.appliedBytes,
+        holdIndex: () => this.transfer.holdIndex,
+        fatal: (reason) => ports.fatal(reason),
+      },
+      releasedIndex,
+    );
+  }
+
+  private makeLinkHost(): LinkHost {
+    const { clusterId, memberId, config, ports, machine, loop } = this;
+    return {
+      clusterId,
+      memberId,
+      name: config.name,
+      windowBytes: config.streamWindowBytes,
+      requestTimeoutMs: config.requestTimeoutMs,
+      log: ports.log,
+      nowMs: () => ports.clock.monotonicMs(),
+      state: () => this.linkState(),
+      hub: () => machine.store.hub,
+      request: (call) => {
+        if (this.stopping) call.notTaken();
+        else this.requests.take(call);
+      },
+      serve: (call) => this.requests.serve(call),
+      wake: () => loop.wake(),
+      closed: (session) => void this.sessions.delete(session),
+    };
   }
 
   private makeMetrics(): MemberMetrics {

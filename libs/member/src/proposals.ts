@@ -38,6 +38,7 @@ export interface ProposalsOptions {
   /** 24 bits, different at each start. */
   readonly epoch: number;
   readonly maxBatchBytes: number;
+  readonly maxBatchCount: number;
   readonly maxRequestBytes: number;
   readonly maxPendingBytes: number;
 }
@@ -130,7 +131,8 @@ export class Proposals {
     while (from < queue.length) {
       let bytes = queue[from]!.body.length;
       let to = from + 1;
-      while (to < queue.length && bytes + queue[to]!.body.length <= this.options.maxBatchBytes) {
+      const end = Math.min(queue.length, from + this.options.maxBatchCount);
+      while (to < end && bytes + queue[to]!.body.length <= this.options.maxBatchBytes) {
         bytes += queue[to++]!.body.length;
       }
       const batch = from === 0 && to === queue.length ? queue : queue.slice(from, to);

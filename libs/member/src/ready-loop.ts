@@ -72,8 +72,8 @@ export interface ReadyLoopHooks {
   membershipChanged(): void;
   /** This member has applied an entry of its own term as the leader. */
   leaderReady(): void;
-  /** Calls that asked for a physical compaction wait until it has happened. */
-  compactionWanted(call: Call | undefined, body: Uint8Array, physical: Proposal): void;
+  /** A compaction was applied; answers the call. */
+  compacted(call: Call | undefined, body: Uint8Array, proposal: Proposal): void;
   /** After apply and commit: background work of one turn. True when there is more at once. */
   afterApply(): boolean;
   /** The end of the turn: what is to be sent is sent. */
@@ -359,7 +359,7 @@ export class ReadyLoop {
     const outcome = machine.apply(proposal, call !== undefined);
     span?.end();
     if (proposal.method === Method.compact && !isRefused(outcome))
-      this.hooks.compactionWanted(call, outcome, proposal);
+      this.hooks.compacted(call, outcome, proposal);
     else if (proposal.method === Method.memberUpdate) this.answerMembership(call, outcome);
     else if (call !== undefined) answer(call, outcome);
     if (proposal.method === Method.attributes) this.hooks.membershipChanged();

@@ -1,0 +1,96 @@
+/**
+ * Makes this member's name and client URLs known to all: through the log, proposed by itself as the leader or handed
+ * to the leader in a message, again until it is applied. A member that is known so has started, and can serve.
+ */
+import type { Clock, Timers } from '@quoin/base';
+import { emptyBytes } from '@quoin/base';
+import { encodeAttributesRequest, encodeProposalBatch, Method } from '@quoin/contracts';
+import { EntryType, MessageType } from '@quoin/raft';
+import type { StateMachine } from './apply.ts';
+import type { MemberConfig } from './config.ts';
+import { blankMessage } from './messages.ts';
+import type { Peers } from './peer-session.ts';
+import type { Proposals } from './proposals.ts';
+import type { ReadyLoop } from './ready-loop.ts';
+
+export interface PublisherParts {
+  readonly memberId: bigint;
+  readonly config: MemberConfig;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly machine: StateMachine;
+  readonly proposals: Proposals;
+  readonly peers: Peers;
+  readonly loop: ReadyLoop;
+}
+
+const retryMs = 1_000;
+
+export class Publisher {
+  private readonly parts: PublisherParts;
+  private sentMs: number;
+  private sequence: bigint;
+  private listeners: (() => void)[];
+
+  constructor(parts: PublisherParts) {
+    this.parts = parts;
+    this.sentMs = Number.NEGATIVE_INFINITY;
+    this.sequence = 0n;
+    this.listeners = [];
+  }
+
+  /** Calls back once the cluster has a leader and knows this member. */
+  onceReady(cb: () => void): void {
+    if (this.isReady()) this.parts.timers.endOfTurn(cb);
+    else this.listeners.push(cb);
+  }
+
+  /** Every tick, and when the leader or the membership changed. */
+  tick(nowMs: number): void {
+    const { loop } = this.parts;
+    if (this.isReady()) this.tell();
+    else if (loop.softState.leader !== 0n && !this.isPublished() && nowMs - this.sentMs >= retryMs) {
+      this.sentMs = nowMs;
+      this.publish(nowMs);
+      loop.wake();
+    }
+  }
+
+  private isPublished(): boolean {
+    const { machine, memberId, config } = this.parts;
+    const own = machine.membership.get(memberId);
+    if (own === undefined) return false;
+    return own.name === config.name && own.clientUrls.join() === config.advertiseClientUrls.join();
+  }
+
+  private isReady(): boolean {
+    return this.parts.loop.softState.leader !== 0n && this.isPublished();
+  }
+
+  private tell(): void {
+    if (this.listeners.length === 0) return;
+    const { listeners } = this;
+    this.listeners = [];
+    for (const listener of listeners) listener();
+  }
+
+  private publish(nowMs: number): void {
+    const { memberId, config, proposals, peers, loop } = this.parts;
+    const { name, advertiseClientUrls: clientUrls, requestTimeoutMs } = config;
+    const body = encodeAttributesRequest({ memberId, name, clientUrls });
+    if (loop.isLeader) {
+      proposals.add(Method.attributes, body, undefined, nowMs, nowMs + requestTimeoutMs);
+      return;
+    }
+    const proposal = {
+      origin: memberId,
+      id: ++this.sequence,
+      method: Method.attributes,
+      body,
+      trace: emptyBytes,
+    };
+    const data = encodeProposalBatch({ proposals: [proposal] }).slice();
+    const message = blankMessage(MessageType.propose, memberId, loop.softState.leader);
+    peers.send({ ...message, entries: [{ term: 0, index: 0, type: EntryType.normal, data }] });
+  }
+}
