@@ -40,6 +40,7 @@ export {
   peerPath,
 } from './grpc-channel.ts';
 export { httpRoutes, plainRoutes, type Route, type RouteReply, type RouteTable } from './http-routes.ts';
+export { ClientHttp, type ClientHttpOptions, type HttpAccess } from './json-routes.ts';
 export { Listener, type ListenerOptions } from './listener.ts';
 export { localChannelPair } from './local-channel.ts';
 export { Logger } from './logger.ts';
