@@ -27,6 +27,6 @@ export {
   type PeerHello,
   type SnapshotAck,
 } from './peer-codec.ts';
-export type { BackendFactory, MemberPorts } from './ports.ts';
+export type { BackendFactory, MemberPorts, MemberProbe } from './ports.ts';
 export { Restore, type RestorePorts, type RestoreSummary } from './restore.ts';
 export { ChunkChecker, ChunkSource } from './snapshot-chunks.ts';

@@ -488,6 +488,7 @@ export class Member {
       proposals,
       reads,
       peers,
+      probe: ports.probe,
     };
     const hooks: ReadyLoopHooks = {
       softState: (soft) => this.softState(soft),

@@ -1,5 +1,6 @@
 import type { Channel, Clock, Digest, Disk, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
 import type { Backend } from '@quoin/mvcc';
+import type { Entry, SoftState } from '@quoin/raft';
 
 /** What a replica needs of the world. */
 export interface MemberPorts {
@@ -18,6 +19,18 @@ export interface MemberPorts {
   readonly dialPeer: (peerUrl: string) => Channel;
   /** A write or sync failed, or an invariant broke: log, then leave the process at once. Never returns to the caller. */
   readonly fatal: (reason: string) => never;
+  /** Absent in production. */
+  readonly probe?: MemberProbe;
+}
+
+/** What checkers see of a replica from within. Called in its turn; may throw to end the run. */
+export interface MemberProbe {
+  /** The state machine stands at that index: at start, and when a received snapshot has replaced it. */
+  begins(appliedIndex: number): void;
+  /** The entry is about to be applied. */
+  applies(entry: Entry): void;
+  /** Leader, role or term changed. `termAt` tells the term of an entry of its log; -1 where it has none. */
+  became(state: SoftState, lastIndex: number, termAt: (index: number) => number): void;
 }
 
 export interface BackendFactory {

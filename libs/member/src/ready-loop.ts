@@ -39,6 +39,7 @@ import { isRefused, type Outcome, type StateMachine } from './apply.ts';
 import type { Call } from './call.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { Peers } from './peer-session.ts';
+import type { MemberProbe } from './ports.ts';
 import type { Proposals, ProposeResult } from './proposals.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { ReadIndex } from './read-index.ts';
@@ -59,6 +60,7 @@ export interface ReadyLoopParts {
   readonly applySliceMs: number;
   readonly slowApplyMs: number;
   readonly slowFsyncMs: number;
+  readonly probe: MemberProbe | undefined;
 }
 
 /** What happens around the loop; all called within a turn. */
@@ -117,6 +119,7 @@ export class ReadyLoop {
     this.scheduled = false;
     this.stopped = false;
     this.leaderReadyTerm = 0;
+    parts.probe?.begins(parts.machine.store.appliedIndex);
   }
 
   get applyGap(): number {
@@ -255,6 +258,7 @@ export class ReadyLoop {
         if (this.stopped) return;
         this.hooks.installSnapshot(snapshot.index, () => {
           this.installing = false;
+          this.parts.probe?.begins(snapshot.index);
           this.committedIndex = Math.max(this.committedIndex, snapshot.index);
           offered.decided(true);
           this.parts.reads.applied(snapshot.index);
@@ -300,6 +304,8 @@ export class ReadyLoop {
     if (newLeader || state.leader === 0n) reads.leaderChanged(state.leader !== 0n, clock.monotonicMs());
     if (state.role === 'leader' && before.role !== 'leader') this.leaderReadyTerm = state.term;
     if (state.role !== 'leader') this.leaderReadyTerm = 0;
+    const { raft, probe } = this.parts;
+    probe?.became(state, raft.lastIndex, (index) => raft.termAt(index));
     this.hooks.softState(state);
   }
 
@@ -341,6 +347,7 @@ export class ReadyLoop {
   }
 
   private applyEntry(entry: Entry): void {
+    this.parts.probe?.applies(entry);
     this.parts.proposals.committedAt(entry.index, entry.term);
     if (entry.type === EntryType.confChange) this.applyConfChange(entry);
     else if (entry.data.length > 0) {

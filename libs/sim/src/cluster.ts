@@ -9,6 +9,7 @@ import {
   type MemberLimits,
   type MemberOptions,
   type MemberPorts,
+  type MemberProbe,
   Restore,
   type RestoreSummary,
 } from '@quoin/member';
@@ -31,6 +32,8 @@ export interface SimClusterOptions {
   readonly tracer?: Tracer;
   /** Receives each log line. */
   readonly log?: (line: string) => void;
+  /** What checkers hang in a member's next life. */
+  readonly probe?: (node: SimNode) => MemberProbe;
 }
 
 /** What a member called on its `fatal` port. */
@@ -290,6 +293,7 @@ export class SimCluster {
       fatal: (reason): never => {
         throw new FatalError(reason);
       },
+      ...(this.options.probe === undefined ? {} : { probe: this.options.probe(node) }),
     };
   }
 
