@@ -5,6 +5,7 @@ export { sha1, simDigest } from './digest.ts';
 export { type CrashOutcome, type DiskCall, SimDisk, type SimDiskOptions } from './disk.ts';
 export type { DiskOp } from './disk-port.ts';
 export * as etcd from './etcd-messages.ts';
+export { type Reply, SimGateway, SimStream } from './gateway-node.ts';
 export { historyErrors, type Operation } from './history-check.ts';
 export { type Answer, type FeedEvent, feedEvents, LinkClient, SimClient } from './link-client.ts';
 export { MemoryBackend, type MemoryBackendOptions, MemoryEngines } from './memory-backend.ts';
