@@ -251,8 +251,12 @@ export class Requests {
   private stepRange(range: LongRange): void {
     const { call, reader } = range;
     if (call.done) reader.close();
-    else if (reader.step(rangeSliceEntries)) this.answerRange(call, reader.result());
-    else this.longRanges.push(range);
+    else if (reader.step(rangeSliceEntries)) {
+      const result = reader.result();
+      // An open reader holds a cursor, and keeps removal of old versions waiting.
+      reader.close();
+      this.answerRange(call, result);
+    } else this.longRanges.push(range);
   }
 
   private answerRange(call: LinkCall, result: RangeResult | RevisionError): void {
