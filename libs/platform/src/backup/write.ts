@@ -150,6 +150,7 @@ async function writeDurably(path: string, text: string): Promise<void> {
 
 const causes: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full',
+  EFBIG: 'the file would be larger than allowed',
   EDQUOT: 'the quota is used up',
   EACCES: 'permission denied',
   EROFS: 'the file system is read-only',
