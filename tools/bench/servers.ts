@@ -15,6 +15,22 @@ export interface Shape {
 }
 
 const root = join(import.meta.dirname, '..', '..');
+// Where `profile` tells the processes of Quoin to leave their CPU profiles when they end.
+let profileDir: string | undefined;
+
+/** From now on, Quoin's processes write a CPU profile named after themselves into the directory. */
+export function profile(dir: string): void {
+  profileDir = dir;
+}
+
+function node(name: string, script: string, flags: readonly string[]): Command {
+  const profiling =
+    profileDir === undefined
+      ? []
+      : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`, `--cpu-prof-name=${name}.cpuprofile`];
+  return { name, file: process.execPath, args: [...profiling, join(root, script), ...flags] };
+}
+
 const readyLimitMs = 30_000;
 const stopLimitMs = 15_000;
 
@@ -132,7 +148,7 @@ export async function startNodes(kind: 'etcd' | 'quoin', nodes: number, dir: str
     ];
     return kind === 'etcd'
       ? { name: `etcd${i}`, file: 'etcd', args: flags }
-      : { name: `quoin${i}`, file: process.execPath, args: [join(root, 'apps/quoin/src/main.ts'), ...flags] };
+      : node(`quoin${i}`, 'apps/quoin/src/main.ts', flags);
   });
   const endpoints = Array.from({ length: nodes }, (_, i) => client(i).slice('http://'.length));
   return startAll(`${kind}, ${nodes} node${nodes > 1 ? 's' : ''}`, commands, dir, endpoints);
@@ -144,30 +160,23 @@ export async function startRoles(members: number, gateways: number, dir: string)
   const peer = (i: number): string => `http://127.0.0.1:${ports[i]}`;
   const peers = Array.from({ length: members }, (_, i) => peer(i));
   const client = (i: number): string => `127.0.0.1:${ports[members + i]}`;
-  const commands: Command[] = peers.map((url, i) => ({
-    name: `member${i}`,
-    file: process.execPath,
-    args: [
-      join(root, 'apps/member/src/main.ts'),
+  const commands = peers.map((url, i) =>
+    node(`member${i}`, 'apps/member/src/main.ts', [
       `--name=m${i}`,
       `--data-dir=${join(dir, `m${i}`)}`,
       `--listen-peer-urls=${url}`,
       `--initial-advertise-peer-urls=${url}`,
       `--initial-cluster=${peers.map((p, k) => `m${k}=${p}`).join(',')}`,
       '--initial-cluster-token=bench',
-    ],
-  }));
+    ]),
+  );
   for (let i = 0; i < gateways; i++) {
-    commands.push({
-      name: `gateway${i}`,
-      file: process.execPath,
-      args: [
-        join(root, 'apps/gateway/src/main.ts'),
-        `--name=g${i}`,
-        `--members=${peers.join(',')}`,
-        `--listen-client-urls=http://${client(i)}`,
-      ],
-    });
+    const flags = [
+      `--name=g${i}`,
+      `--members=${peers.join(',')}`,
+      `--listen-client-urls=http://${client(i)}`,
+    ];
+    commands.push(node(`gateway${i}`, 'apps/gateway/src/main.ts', flags));
   }
   const endpoints = Array.from({ length: gateways }, (_, i) => client(i));
   return startAll(`quoin, ${members} members + ${gateways} gateways`, commands, dir, endpoints);

@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { ConfigError } from './config/values.ts';
 
@@ -41,7 +41,7 @@ export class DataDir {
 /** Makes a directory that only its owner may look into, as etcd does. @throws ConfigError */
 export function prepare(path: string, what = 'data directory'): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeDirs(path);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST' || code === 'ENOTDIR') throw new ConfigError(`${what} ${path} is not a directory`);
@@ -53,6 +53,13 @@ export function prepare(path: string, what = 'data directory'): void {
   } catch {
     throw new ConfigError(`${what} ${path} is not writable`);
   }
+}
+
+// One at a time: Node's recursive mkdir never returns where a parent exists but takes no directories, such as /proc.
+function makeDirs(path: string): void {
+  if (existsSync(path)) return;
+  makeDirs(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /**

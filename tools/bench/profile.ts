@@ -1,0 +1,73 @@
+/**
+ * Reads the CPU profiles that `npm run bench -- --profile` leaves and says where each process spent its time:
+ * `node tools/bench/profile.ts FILE.cpuprofile…`
+ */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+
+interface ProfileNode {
+  readonly id: number;
+  readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
+  readonly children?: readonly number[];
+}
+
+interface Profile {
+  readonly nodes: readonly ProfileNode[];
+  readonly samples: readonly number[];
+  readonly timeDeltas: readonly number[];
+}
+
+const rowsShown = 30;
+
+/** Self time in ms by function and by project (a lib, a package, Node itself), idle time left out. */
+export function summarise(profile: Profile): {
+  functions: Map<string, number>;
+  projects: Map<string, number>;
+  busyMs: number;
+} {
+  const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
+  const functions = new Map<string, number>();
+  const projects = new Map<string, number>();
+  let busyMs = 0;
+  profile.samples.forEach((id, i) => {
+    const { functionName, url, lineNumber } = nodes.get(id)!.callFrame;
+    if (functionName === '(idle)') return;
+    const ms = (profile.timeDeltas[i] ?? 0) / 1000;
+    busyMs += ms;
+    const place =
+      url === '' ? '' : ` ${url.replace(/^.*\/(?=(libs|apps|node_modules)\/)/, '')}:${lineNumber + 1}`;
+    const name = `${functionName || '(anonymous)'}${place}`;
+    functions.set(name, (functions.get(name) ?? 0) + ms);
+    const project = projectOf(functionName, url);
+    projects.set(project, (projects.get(project) ?? 0) + ms);
+  });
+  return { functions, projects, busyMs };
+}
+
+function projectOf(functionName: string, url: string): string {
+  const own = /\/(libs\/[^/]+|apps\/[^/]+)\//.exec(url);
+  if (own !== null) return own[1]!;
+  const dependency = /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url);
+  if (dependency !== null) return dependency[1]!;
+  if (url.startsWith('node:'))
+    return url.split('/')[0]!.split('?')[0]! === 'node:internal' ? 'node:internal' : url;
+  return functionName.startsWith('(') ? functionName : 'native';
+}
+
+function print(title: string, rows: Map<string, number>, totalMs: number): void {
+  process.stdout.write(`  ${title}\n`);
+  for (const [name, ms] of [...rows].sort((a, b) => b[1] - a[1]).slice(0, rowsShown)) {
+    process.stdout.write(
+      `  ${((ms / totalMs) * 100).toFixed(1).padStart(6)} %  ${ms.toFixed(0).padStart(7)} ms  ${name}\n`,
+    );
+  }
+}
+
+export function report(file: string): void {
+  const { functions, projects, busyMs } = summarise(JSON.parse(readFileSync(file, 'utf8')));
+  process.stdout.write(`${basename(file)}: ${busyMs.toFixed(0)} ms busy\n`);
+  print('by project', projects, busyMs);
+  print('by function (self)', functions, busyMs);
+}
+
+if (process.argv[1] === import.meta.filename) for (const file of process.argv.slice(2)) report(file);
