@@ -110,7 +110,7 @@ export async function startEtcd(nodes = 1): Promise<TestServer> {
   return server;
 }
 
-async function startQuoin(nodes: number): Promise<TestServer> {
+export async function startQuoin(nodes: number): Promise<TestServer> {
   const { dir, plans } = await planNodes(nodes);
   const readyText = 'ready to serve client requests';
   const children = plans.map(

@@ -114,6 +114,7 @@ export class JsonApi {
     };
     const call: Call = {
       handler: this.handler,
+      clock,
       rpc,
       context,
       span,
@@ -130,6 +131,7 @@ export class JsonApi {
 /** What a request is served with. */
 interface Call {
   readonly handler: ApiHandler;
+  readonly clock: Clock;
   readonly rpc: Rpc;
   readonly context: CallContext;
   readonly span: CallSpan | undefined;
@@ -214,11 +216,15 @@ class UnaryCall implements JsonCall {
     if (this.over) return;
     const problem = this.value === undefined ? this.scanner.finish((value) => this.take(value)) : undefined;
     if (problem !== undefined) return this.fail(problem);
-    const { rpc, handler, context, maxBytes } = this.call;
+    const { rpc, handler, clock, context, maxBytes } = this.call;
     // An empty body is an empty message.
     const request =
       this.value === undefined ? new Uint8Array(0) : requestFromJson(rpc.request, this.value, maxBytes);
     if (!(request instanceof Uint8Array)) return this.fail(request);
+    // A deadline that has passed must not depend on how fast a timer or an answer is.
+    if (context.deadlineMs !== undefined && context.deadlineMs <= clock.monotonicMs()) {
+      return this.fail(otherErrors.contextDeadlineExceeded);
+    }
     this.cancel = handler.unary(rpc.path, request, context, (status, pieces) => {
       if (this.over) return;
       if (status !== null) return this.fail(status);

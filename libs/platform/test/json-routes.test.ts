@@ -13,6 +13,7 @@ import {
   RealTimers,
   type RouteTable,
   RpcEdge,
+  readNodeConfig,
 } from '@quoin/platform';
 import { afterEach, describe, expect, test } from 'vitest';
 
@@ -355,4 +356,33 @@ describe.each<[string, Open]>([
     await health.ended;
     expect(health.text()).toBe('{"health":"true"}');
   });
+});
+
+test('--cors and --host-whitelist are lists; an origin is compared as browsers write it', () => {
+  const read = (...args: string[]) => {
+    const outcome = readNodeConfig('gateway', {
+      args: ['--members=http://127.0.0.1:2380', ...args],
+      env: {},
+      readFile: () => '',
+    });
+    if (outcome.kind !== 'run') throw new Error(outcome.kind);
+    const { cors, hostWhitelist, enableGrpcGateway } = outcome.config;
+    return { cors, hostWhitelist, enableGrpcGateway };
+  };
+  expect(read()).toEqual({ cors: ['*'], hostWhitelist: ['*'], enableGrpcGateway: true });
+  expect(
+    read(
+      '--cors=http://A.example:80,https://b.example:8443',
+      '--host-whitelist=a,::1',
+      '--enable-grpc-gateway=false',
+    ),
+  ).toEqual({
+    cors: ['http://a.example', 'https://b.example:8443'],
+    hostWhitelist: ['a', '::1'],
+    enableGrpcGateway: false,
+  });
+  expect(read('--cors=', '--host-whitelist=')).toMatchObject({ cors: [], hostWhitelist: [] });
+  for (const wrong of ['a.example', 'http://a.example/path', 'ftp://a.example']) {
+    expect(() => read(`--cors=${wrong}`)).toThrow(`invalid value "${wrong}" for flag --cors`);
+  }
 });
