@@ -96,6 +96,8 @@ export class ReadyLoop {
   private readonly parts: ReadyLoopParts;
   private readonly hooks: ReadyLoopHooks;
   private readonly limit = new RateLimit(5_000);
+  /** Entries that were looked into for spans before they were applied, by index: decoded once. */
+  private readonly decoded = new Map<number, { term: number; proposals: readonly Proposal[] }>();
   private inbox: Message[];
   private readonly committed = new Deque<Entry>();
   private snapshotPeers: bigint[];
@@ -253,6 +255,7 @@ export class ReadyLoop {
     this.offered = undefined;
     this.installing = true;
     while (this.committed.length > 0) this.committed.shift();
+    this.decoded.clear();
     wal.saveSnapshot(snapshot, () => {
       wal.append(hardState, [], true, () => {
         if (this.stopped) return;
@@ -272,7 +275,9 @@ export class ReadyLoop {
     let sampled: SampledAppend[] | undefined;
     for (const entry of entries) {
       if (entry.type !== EntryType.normal || entry.data.length === 0) continue;
-      for (const { trace, method } of decodeProposalBatch(entry.data).proposals) {
+      const { proposals } = decodeProposalBatch(entry.data);
+      this.decoded.set(entry.index, { term: entry.term, proposals });
+      for (const { trace, method } of proposals) {
         if (trace.length === 0) continue;
         sampled ??= [];
         sampled.push({ trace, method });
@@ -351,8 +356,14 @@ export class ReadyLoop {
     this.parts.proposals.committedAt(entry.index, entry.term);
     if (entry.type === EntryType.confChange) this.applyConfChange(entry);
     else if (entry.data.length > 0) {
-      for (const proposal of decodeProposalBatch(entry.data).proposals) this.applyProposal(proposal);
+      for (const proposal of this.proposalsOf(entry)) this.applyProposal(proposal);
     }
+  }
+
+  private proposalsOf(entry: Entry): readonly Proposal[] {
+    const known = this.decoded.get(entry.index);
+    this.decoded.delete(entry.index);
+    return known?.term === entry.term ? known.proposals : decodeProposalBatch(entry.data).proposals;
   }
 
   private applyProposal(proposal: Proposal): void {
