@@ -45,10 +45,19 @@ function install(dev) {
   const major = Number(process.versions.node.split('.')[0]);
   if (major < 20) fail(`Node ${process.versions.node} is too old to set up; any Node from 20 on will do`);
   process.stderr.write(`quoin: installing packages (${dev ? 'all' : 'run time only'}), this is done once…\n`);
-  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(dev ? [] : ['--omit=dev'])];
+  // Not `npm ci`: it refuses a lock file without the packages of other platforms, which not every registry has.
+  // `--no-save` keeps the lock file as it is; versions and checksums are the locked ones all the same.
+  const args = [
+    'install',
+    '--no-save',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+    ...(dev ? [] : ['--omit=dev']),
+  ];
   const result = spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2] });
   if (result.error) fail(`npm could not be started: ${result.error.message}`);
-  if (result.status !== 0) fail('npm ci failed; its message is above');
+  if (result.status !== 0) fail('npm install failed; its message is above');
   mkdirSync(dirname(stampFile), { recursive: true });
   writeFileSync(stampFile, `${lockDigest()} ${dev ? 'all' : 'runtime'}\n`);
 }

@@ -63,9 +63,13 @@ function code(file: string): string[] {
 }
 
 function importsOf(file: string): string[] {
-  return [...read(file).matchAll(/(?:from|import)\s+'([^']+)'|import\(\s*'([^']+)'\s*\)/g)].map(
+  const text = read(file);
+  const imports = [...text.matchAll(/(?:from|import)\s+'([^']+)'|import\(\s*'([^']+)'\s*\)/g)].map(
     (m) => (m[1] ?? m[2])!,
   );
+  // A native module may be loaded by a name that is a constant.
+  const named = [...text.matchAll(/^const packageName = '([^']+)';$/gm)].map((m) => m[1]!);
+  return [...imports, ...named];
 }
 
 const packageName = (specifier: string): string =>
