@@ -1,10 +1,11 @@
 import type { Log } from '@quoin/base';
-import { type BackupSource, openBackupSource } from '@quoin/client';
+import { type BackupSource, fromSomeMember } from '@quoin/client';
 import { BackupDiskError, listBackups, pruneBackups, type StoredBackup, writeBackup } from '@quoin/platform';
 import type { BackupMetrics } from './metrics.ts';
 import type { WorkerOptions } from './options.ts';
 
-/** After a failure the next attempt does not wait for the whole interval. */
+/** After a failure the next attempt does not wait for the whole interval, but twice as long as the last time. */
+const retryMsMin = 1_000;
 const retryMs = 60_000;
 /** setTimeout's limit. */
 const sleepMsMax = 2 ** 31 - 1;
@@ -22,9 +23,9 @@ export class Worker {
   private readonly metrics: BackupMetrics;
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<StoredBackup> | undefined;
-  private source: BackupSource | undefined;
-  private stopped = false;
+  private readonly stopping = new AbortController();
   private lastFailure: string | undefined;
+  private failuresInRow = 0;
   private lastSuccessMs = 0;
 
   constructor(options: WorkerOptions, log: Log, metrics: BackupMetrics) {
@@ -44,9 +45,8 @@ export class Worker {
 
   /** Breaks off what is under way, which leaves nothing behind. */
   async stop(): Promise<void> {
-    this.stopped = true;
+    this.stopping.abort();
     clearTimeout(this.timer);
-    this.source?.close();
     await this.running?.catch(() => undefined);
   }
 
@@ -61,7 +61,7 @@ export class Worker {
 
   /** The backup that is under way, or a new one. @throws Error when no member could give one */
   now(): Promise<StoredBackup> {
-    if (this.stopped) return Promise.reject(new Error('the worker is stopping'));
+    if (this.stopping.signal.aborted) return Promise.reject(new Error('the worker is stopping'));
     this.running ??= this.run().finally(() => {
       this.running = undefined;
     });
@@ -69,7 +69,7 @@ export class Worker {
   }
 
   private schedule(delayMs: number): void {
-    if (this.stopped) return;
+    if (this.stopping.signal.aborted) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(
       () => {
@@ -93,47 +93,31 @@ export class Worker {
       this.lastFailure = (error as Error).message;
       metrics.failures.inc();
       this.log.error('backup failed', { error: this.lastFailure });
-      if (options.intervalMs > 0) this.schedule(Math.min(options.intervalMs, retryMs));
+      if (options.intervalMs > 0) {
+        this.schedule(Math.min(options.intervalMs, retryMs, retryMsMin * 2 ** this.failuresInRow++));
+      }
       throw error;
     } finally {
       metrics.running.set(0);
     }
   }
 
-  /** A member that fails is not asked again in this run; a disk that fails here ends it, for no member could help. */
-  private async take(): Promise<StoredBackup> {
-    const avoid = new Set<string>();
-    let reason: Error | undefined;
-    for (;;) {
-      let source: BackupSource;
-      try {
-        source = await openBackupSource({
-          members: this.options.members,
-          name: `backup ${this.options.name}`,
-          avoid,
-        });
-      } catch (error) {
-        throw reason ?? error;
-      }
-      this.source = source;
-      try {
-        if (this.stopped) throw new Error('the worker is stopping');
-        return await this.takeFrom(source);
-      } catch (error) {
-        reason = error as Error;
-        if (this.stopped || error instanceof BackupDiskError) throw error;
-        avoid.add(source.url);
+  private take(): Promise<StoredBackup> {
+    const options = {
+      members: this.options.members,
+      name: `backup ${this.options.name}`,
+      signal: this.stopping.signal,
+      isFinal: (error: Error) => error instanceof BackupDiskError,
+      onRetry: (source: BackupSource, { message }: Error) => {
         this.metrics.retries.inc();
         this.log.warn('backup from this member failed, trying another', {
           member: source.name,
           url: source.url,
-          error: reason.message,
+          error: message,
         });
-      } finally {
-        this.source = undefined;
-        source.close();
-      }
-    }
+      },
+    };
+    return fromSomeMember(options, (source) => this.takeFrom(source));
   }
 
   private takeFrom(source: BackupSource): Promise<StoredBackup> {
@@ -155,6 +139,7 @@ export class Worker {
   private succeeded({ path, manifest }: StoredBackup): void {
     const { metrics } = this;
     this.lastFailure = undefined;
+    this.failuresInRow = 0;
     this.lastSuccessMs = Date.now();
     metrics.successes.inc();
     metrics.lastSuccess.set(Math.floor(this.lastSuccessMs / 1000));

@@ -1,3 +1,6 @@
+import { EtcdError } from '@quoin/client';
+import { Code, etcdErrors, statusText } from '@quoin/contracts';
+
 /** etcdctl's exit codes. */
 export const ExitCode = {
   ok: 0,
@@ -24,4 +27,13 @@ export class CommandError extends Error {
 
 export function badArgs(message: string): CommandError {
   return new CommandError(ExitCode.badArgs, message);
+}
+
+const etcdTexts: ReadonlySet<string> = new Set(Object.values(etcdErrors).map((status) => status.message));
+
+/** What etcd's client makes of a failure: a text of its table stands alone, any other status is shown as gRPC's. */
+export function errorText(error: unknown): string {
+  if (!(error instanceof EtcdError)) return error instanceof Error ? error.message : String(error);
+  const ended = error.code === Code.deadlineExceeded || error.code === Code.canceled;
+  return ended || etcdTexts.has(error.message) ? error.message : statusText(error);
 }

@@ -1,5 +1,4 @@
 /** Finds the command in the words given, fills its flags from line and environment, runs it, and turns what happens into an exit code. */
-import { EtcdError } from '@quoin/client';
 import type { Command } from './command.ts';
 import { authCommands } from './commands/auth.ts';
 import { backupCommands } from './commands/backup.ts';
@@ -12,7 +11,7 @@ import { memberCommands } from './commands/member.ts';
 import { txnCommands } from './commands/txn.ts';
 import { watchCommands } from './commands/watch.ts';
 import { Context, globalFlags } from './context.ts';
-import { CommandError, ExitCode } from './exit.ts';
+import { CommandError, ExitCode, errorText } from './exit.ts';
 import { type FlagSpec, Flags, parseArguments } from './flags.ts';
 import { commandHelp, groupHelp, mainHelp } from './help.ts';
 
@@ -146,11 +145,6 @@ function explain(error: unknown, command: Command, whileParsing: boolean): numbe
     if (whileParsing) process.stderr.write(`Run 'quoinctl ${command.name} --help' for usage.\n`);
     return error.exitCode;
   }
-  if (error instanceof EtcdError) {
-    process.stderr.write(`Error: ${error.message}\n`);
-    return ExitCode.error;
-  }
-  const text = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`Error: ${text}\n`);
+  process.stderr.write(`Error: ${errorText(error)}\n`);
   return ExitCode.error;
 }

@@ -1,5 +1,5 @@
 import { Code, encodeBackupRequest, type MemberInfo, Method } from '@quoin/contracts';
-import { EtcdError } from './error.ts';
+import { canceled, EtcdError } from './error.ts';
 import { defaultWindowBytes, LinkClient, type LinkOptions } from './link-client.ts';
 
 export interface BackupSourceOptions {
@@ -145,5 +145,47 @@ async function* chunksOf(
   } finally {
     clearTimeout(timer);
     await parts.return();
+  }
+}
+
+export interface FromSomeMemberOptions extends Omit<BackupSourceOptions, 'avoid'> {
+  /** Ends the transfer that is under way, and all. */
+  readonly signal?: AbortSignal | undefined;
+  /** True: no other member could help (the local disk is full, say). */
+  readonly isFinal: (error: Error) => boolean;
+  /** A member failed, another one is tried. */
+  readonly onRetry: (source: BackupSource, error: Error) => void;
+}
+
+/**
+ * Gives `use` one member after the other until it succeeds; a member that failed is not asked again.
+ *
+ * @throws the last error of `use`, or an EtcdError when there was no member to ask
+ */
+export async function fromSomeMember<T>(
+  options: FromSomeMemberOptions,
+  use: (source: BackupSource) => Promise<T>,
+): Promise<T> {
+  const { signal, isFinal, onRetry } = options;
+  const avoid = new Set<string>();
+  let reason: Error | undefined;
+  for (;;) {
+    const source = await openBackupSource({ ...options, avoid }).catch((error: Error) => {
+      throw reason ?? error;
+    });
+    const stop = (): void => source.close();
+    signal?.addEventListener('abort', stop, { once: true });
+    try {
+      if (signal?.aborted === true) throw canceled();
+      return await use(source);
+    } catch (error) {
+      reason = error as Error;
+      if (signal?.aborted === true || isFinal(reason)) throw reason;
+      avoid.add(source.url);
+      onRetry(source, reason);
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      source.close();
+    }
   }
 }

@@ -3,7 +3,13 @@
  * generated messages of `@quoin/contracts/etcd`; failures are `EtcdError`s with the server's exact text.
  */
 export { AuthClient, type PermissionType } from './auth.ts';
-export { type BackupSource, type BackupSourceOptions, openBackupSource } from './backup-source.ts';
+export {
+  type BackupSource,
+  type BackupSourceOptions,
+  type FromSomeMemberOptions,
+  fromSomeMember,
+  openBackupSource,
+} from './backup-source.ts';
 export { Client } from './client.ts';
 export { ClusterClient } from './cluster.ts';
 export { defaultSessionTtl, Election, type Hold, Mutex, Session } from './concurrency.ts';

@@ -31,6 +31,11 @@ const receiveBytesMax = 2 ** 31 - 1;
 /** Room for an answer that comes in parts, given back as they are read. */
 export const defaultWindowBytes = 4 * 1024 * 1024;
 
+/** Of grpc-js' text for a failed connection, what the system said. */
+function causeOf(details: string): string {
+  return /Last error: (?:Error: )?(.*?)\. Resolution note/.exec(details)?.[1] ?? details;
+}
+
 interface Pending {
   readonly parts: Uint8Array[];
   onReply(reply: LinkReply): void;
@@ -67,7 +72,7 @@ export class LinkClient {
     this.call = this.client.makeBidiStreamRequest(linkPath, plain, view);
     this.call.on('data', (bytes: Uint8Array) => this.receive(bytes));
     this.call.on('error', (error: grpc.ServiceError) =>
-      this.lost(new EtcdError(error.code ?? Code.unavailable, error.details ?? error.message)),
+      this.lost(new EtcdError(error.code ?? Code.unavailable, causeOf(error.details ?? error.message))),
     );
     this.call.on('end', () =>
       this.lost(new EtcdError(Code.unavailable, `member ${options.url} ended the link`)),

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BackupSource, openBackupSource } from '@quoin/client';
+import { type BackupSource, fromSomeMember } from '@quoin/client';
 import type { Manifest, StoredBackup } from '@quoin/platform';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -73,37 +73,31 @@ async function takeHere(context: Context): Promise<StoredBackup> {
   if (members.length === 0) throw badArgs('give --worker URL, or --members PEER_URLS and --dir DIR');
   const dir = dirOf(context);
   const { BackupDiskError, writeBackup } = await platform();
-  const avoid = new Set<string>();
-  let reason: Error | undefined;
-  for (;;) {
-    let source: BackupSource;
-    try {
-      source = await openBackupSource({ members, name: 'quoinctl', tls: context.tls(), avoid });
-    } catch (error) {
-      throw reason ?? error;
-    }
-    const stop = () => source.close();
-    context.interrupted.addEventListener('abort', stop, { once: true });
-    try {
+  const options = {
+    members,
+    name: 'quoinctl',
+    tls: context.tls(),
+    signal: context.interrupted,
+    isFinal: (error: Error) => error instanceof BackupDiskError,
+    onRetry: (source: BackupSource, error: Error) =>
+      context.warn(
+        `backup from ${source.name} (${source.url}) failed, trying another member: ${error.message}`,
+      ),
+  };
+  try {
+    return await fromSomeMember(options, (source) => {
       const onProgress = (bytes: number) => context.warn(`${humanBytes(bytes)} from ${source.name}`);
-      return await writeBackup(source.chunks, {
+      return writeBackup(source.chunks, {
         dir,
         clusterId: source.clusterId,
         members: source.members,
         onProgress,
       });
-    } catch (error) {
-      reason = error as Error;
-      if (context.interrupted.aborted) throw new CommandError(ExitCode.interrupted, 'interrupted');
-      if (error instanceof BackupDiskError) throw new CommandError(ExitCode.io, reason.message);
-      avoid.add(source.url);
-      context.warn(
-        `backup from ${source.name} (${source.url}) failed, trying another member: ${reason.message}`,
-      );
-    } finally {
-      context.interrupted.removeEventListener('abort', stop);
-      source.close();
-    }
+    });
+  } catch (error) {
+    if (context.interrupted.aborted) throw new CommandError(ExitCode.interrupted, 'interrupted');
+    if (error instanceof BackupDiskError) throw new CommandError(ExitCode.io, error.message);
+    throw new CommandError(ExitCode.error, (error as Error).message);
   }
 }
 

@@ -9,7 +9,7 @@ import {
 } from '@quoin/contracts/etcd';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
-import { CommandError, ExitCode } from '../exit.ts';
+import { CommandError, ExitCode, errorText } from '../exit.ts';
 import type { FlagSpec } from '../flags.ts';
 import { goDuration, goJsonString, goQuote, humanBytes } from '../go-format.ts';
 import { messageJson } from '../message-json.ts';
@@ -31,7 +31,7 @@ export async function chosenEndpoints(context: Context): Promise<string[]> {
     .catch((error: Error) => {
       throw new CommandError(
         ExitCode.error,
-        `failed to fetch endpoints from etcd cluster member list: ${error.message}`,
+        `failed to fetch endpoints from etcd cluster member list: ${errorText(error)}`,
       );
     });
   // Gateways serve for all members: the same URL is listed with each of them.
@@ -53,7 +53,7 @@ async function probe(context: Context, endpoint: string): Promise<Health> {
   } catch (caught) {
     // Being refused is an answer, too.
     if (!(caught instanceof EtcdError) || caught.message !== etcdErrors.permissionDenied.message)
-      error = (caught as Error).message;
+      error = errorText(caught);
   }
   return {
     endpoint,
@@ -115,7 +115,7 @@ async function askEach<T>(
       answers.push({ endpoint, answer: await ask(endpoint) });
     } catch (error) {
       failure = error as Error;
-      context.warn(`Failed to get the ${what} of endpoint ${endpoint} (${failure.message})`);
+      context.warn(`Failed to get the ${what} of endpoint ${endpoint} (${errorText(failure)})`);
     }
   }
   return { answers, failure };
@@ -212,7 +212,7 @@ async function hashKv(context: Context): Promise<undefined> {
       context.print(`"Hash" : ${answer.hash}\n`);
     }
   } else for (const { endpoint, answer } of answers) context.print(`${endpoint}, ${answer.hash}`);
-  if (failure !== undefined) throw new CommandError(ExitCode.error, failure.message);
+  if (failure !== undefined) throw new CommandError(ExitCode.error, errorText(failure));
 }
 
 export const endpointCommands: readonly Command[] = [

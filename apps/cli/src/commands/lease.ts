@@ -8,7 +8,7 @@ import {
 } from '@quoin/contracts/etcd';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
-import { badArgs, CommandError, ExitCode } from '../exit.ts';
+import { badArgs, CommandError, ExitCode, errorText } from '../exit.ts';
 import { goJsonString, goQuote, parseGoInt } from '../go-format.ts';
 import { messageFields } from '../message-json.ts';
 import { printHeaderFields, printMessage } from '../print-kv.ts';
@@ -57,7 +57,7 @@ async function grant(context: Context, args: readonly string[]): Promise<undefin
     .client()
     .lease.grant(ttl, 0, context.call())
     .catch((error: Error) => {
-      throw new CommandError(ExitCode.error, `failed to grant lease (${error.message})`);
+      throw new CommandError(ExitCode.error, `failed to grant lease (${errorText(error)})`);
     });
   const { header, ID, TTL, error } = response;
   if (context.format === 'json')
@@ -74,7 +74,7 @@ async function revoke(context: Context, args: readonly string[]): Promise<undefi
     .client()
     .lease.revoke(id, context.call())
     .catch((error: Error) => {
-      throw new CommandError(ExitCode.error, `failed to revoke lease (${error.message})`);
+      throw new CommandError(ExitCode.error, `failed to revoke lease (${errorText(error)})`);
     });
   if (printMessage(context, LeaseRevokeResponseSchema, response)) return;
   if (context.format === 'fields') printHeaderFields(context, response.header);
@@ -141,7 +141,7 @@ async function keepAlive(context: Context, args: readonly string[]): Promise<und
   const { lease } = context.client();
   if (context.flags.bool('once')) {
     const response = await lease.keepAliveOnce(id, context.call()).catch((error: Error) => {
-      throw new CommandError(ExitCode.badConnection, error.message);
+      throw new CommandError(ExitCode.badConnection, errorText(error));
     });
     printKeepAlive(context, response);
     return;

@@ -6,7 +6,7 @@ import { Code } from '@quoin/contracts';
 import { type AlarmResponse, AlarmResponseSchema, AlarmType } from '@quoin/contracts/etcd';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
-import { badArgs, CommandError, ExitCode } from '../exit.ts';
+import { badArgs, CommandError, ExitCode, errorText } from '../exit.ts';
 import { parseGoInt } from '../go-format.ts';
 import { printHeaderFields, printMessage } from '../print-kv.ts';
 import { chosenEndpoints, clusterFlag } from './endpoint.ts';
@@ -55,7 +55,7 @@ async function defrag(context: Context): Promise<number> {
       context.print(`Finished defragmenting etcd member[${endpoint}]`);
     } catch (error) {
       failed = true;
-      context.warn(`Failed to defragment etcd member[${endpoint}] (${(error as Error).message})`);
+      context.warn(`Failed to defragment etcd member[${endpoint}] (${errorText(error)})`);
     }
   }
   return failed ? ExitCode.error : ExitCode.ok;
@@ -132,7 +132,7 @@ async function snapshotSave(context: Context, args: readonly string[]): Promise<
   } catch (error) {
     await file.close().catch(() => {});
     await rm(part, { force: true });
-    throw new CommandError(ExitCode.interrupted, (error as Error).message);
+    throw new CommandError(ExitCode.interrupted, errorText(error));
   }
   context.print(`Snapshot saved at ${path}`);
 }
