@@ -379,9 +379,16 @@ export class Connection {
 
   private onPriority(id: number, data: Uint8Array, from: number, to: number): void {
     if (id === 0) throw new ConnectionError(ErrorCode.protocolError, 'PRIORITY on stream 0');
-    if (to - from !== 5) return this.streamError(id, ErrorCode.frameSizeError);
-    if (readU31(data, from) === id) return this.streamError(id, ErrorCode.protocolError);
-    this.spendIdleFrame();
+    const problem =
+      to - from !== 5
+        ? ErrorCode.frameSizeError
+        : readU31(data, from) === id
+          ? ErrorCode.protocolError
+          : undefined;
+    if (problem === undefined) return this.spendIdleFrame();
+    const stream = this.streams.get(id);
+    if (stream !== undefined) this.abortStream(stream, problem, 'bad PRIORITY');
+    else this.writeReset(id, problem);
   }
 
   private onReset(id: number, _data: Uint8Array, from: number, to: number): void {
@@ -538,12 +545,6 @@ export class Connection {
   private abortStream(stream: Stream, code: ErrorCode, reason: string): void {
     this.reset(stream, code);
     stream.handler?.onAbort(reason);
-  }
-
-  private streamError(id: number, code: ErrorCode): void {
-    const stream = this.streams.get(id);
-    if (stream !== undefined) this.abortStream(stream, code, 'protocol error');
-    else this.writeReset(id, code);
   }
 
   private refuse(id: number, code: ErrorCode): void {
