@@ -1,0 +1,151 @@
+/**
+ * Sees every entry that any member applies, and every member that comes to lead, and holds them to raft's promises. The
+ * first member to apply an index moves the model; all others must apply the same entry there.
+ *
+ *   election safety      one leader in a term                              (Raft §5.2)
+ *   leader completeness  who leads has every entry that anybody applied    (§5.4)
+ *   state machine safety the same entry at the same index, everywhere      (§5.4.3)
+ *   order                a life applies index after index, terms never fall
+ */
+import { crc32c } from '@quoin/base';
+import { decodeProposalBatch, type Proposal } from '@quoin/contracts';
+import type { MemberProbe } from '@quoin/member';
+import { type Entry, EntryType, type SoftState } from '@quoin/raft';
+import type { SimNode } from '../cluster.ts';
+import { type ModelOutcome, StoreModel } from './model.ts';
+import { operationOf } from './operation-id.ts';
+
+/** A client's request as the log has it. */
+export interface Applied {
+  /** Counts the proposals of the whole log. */
+  readonly position: number;
+  readonly index: number;
+  readonly method: number;
+  readonly revisionBefore: number;
+  readonly revisionAfter: number;
+  readonly outcome: ModelOutcome;
+}
+
+interface SeenEntry {
+  readonly term: number;
+  readonly crc: number;
+  readonly by: string;
+}
+
+export type Violation = (message: string) => never;
+
+export class Witness {
+  readonly model = new StoreModel();
+  /** Of each client operation, by its number. */
+  readonly applied = new Map<number, Applied>();
+  /** Called as the model moves on, at the first apply of each proposal. */
+  onApply: (proposal: Proposal, operation: number | undefined, applied: Applied) => void = () => {};
+  /** Called when a member begins to lead. */
+  onLeader: (node: SimNode, term: number) => void = () => {};
+  /** States that were received from a leader and put in force. */
+  snapshots = 0;
+  private readonly entries: SeenEntry[] = [];
+  private readonly leaders = new Map<number, string>();
+  /** The highest index applied anywhere. */
+  private highest = 1;
+  private positions = 0;
+  private readonly violation: Violation;
+
+  constructor(violation: Violation) {
+    this.violation = violation;
+  }
+
+  get appliedIndex(): number {
+    return this.highest;
+  }
+
+  get leaderTerms(): number {
+    return this.leaders.size;
+  }
+
+  probe(node: SimNode): MemberProbe {
+    let next = 0;
+    let term = 0;
+    return {
+      begins: (appliedIndex) => {
+        if (appliedIndex > this.highest) {
+          this.violation(`${node.name} has a state of index ${appliedIndex} that nobody applied`);
+        }
+        if (next > 0) this.snapshots++;
+        next = appliedIndex + 1;
+      },
+      applies: (entry) => {
+        if (entry.index !== next) {
+          this.violation(`${node.name} applies index ${entry.index} where ${next} is due`);
+        }
+        if (entry.term < term) this.violation(`${node.name} applies term ${entry.term} after ${term}`);
+        next++;
+        term = entry.term;
+        this.applies(node, entry);
+      },
+      became: (state, lastIndex, termAt) => {
+        if (state.role === 'leader') this.leads(node, state, lastIndex, termAt);
+      },
+    };
+  }
+
+  private applies(node: SimNode, entry: Entry): void {
+    const crc = crc32c(entry.data);
+    const seen = this.entries[entry.index];
+    if (seen !== undefined) {
+      if (seen.term === entry.term && seen.crc === crc) return;
+      this.violation(
+        `${node.name} applies another entry at ${entry.index}: term ${entry.term}, ${seen.by} had term ${seen.term}`,
+      );
+    }
+    if (entry.index !== this.highest + 1) {
+      this.violation(`${node.name} applies index ${entry.index}, nobody applied ${entry.index - 1}`);
+    }
+    this.entries[entry.index] = { term: entry.term, crc, by: node.name };
+    this.highest = entry.index;
+    if (entry.type !== EntryType.normal || entry.data.length === 0) return;
+    for (const proposal of decodeProposalBatch(entry.data).proposals) this.take(proposal, entry.index);
+  }
+
+  private take(proposal: Proposal, index: number): void {
+    const { model } = this;
+    const revisionBefore = model.revision;
+    const outcome = model.apply(proposal);
+    const applied: Applied = {
+      position: ++this.positions,
+      index,
+      method: proposal.method,
+      revisionBefore,
+      revisionAfter: model.revision,
+      outcome,
+    };
+    const operation = operationOf(proposal);
+    if (operation !== undefined) {
+      const first = this.applied.get(operation);
+      if (first !== undefined) {
+        this.violation(`operation ${operation} was applied twice: at index ${first.index} and ${index}`);
+      }
+      this.applied.set(operation, applied);
+    }
+    this.onApply(proposal, operation, applied);
+  }
+
+  private leads(node: SimNode, state: SoftState, lastIndex: number, termAt: (index: number) => number): void {
+    const other = this.leaders.get(state.term);
+    if (other === node.name) return;
+    if (other !== undefined) this.violation(`${other} and ${node.name} both lead in term ${state.term}`);
+    this.leaders.set(state.term, node.name);
+    if (lastIndex < this.highest) {
+      this.violation(`${node.name} leads with a log up to ${lastIndex}; ${this.highest} was applied`);
+    }
+    for (let index = this.highest; index > 0; index--) {
+      const term = termAt(index);
+      if (term === -1) break;
+      const seen = this.entries[index];
+      if (seen !== undefined && seen.term !== term) {
+        this.violation(`${node.name} leads with term ${term} at ${index}; term ${seen.term} was applied`);
+      }
+    }
+    this.onLeader(node, state.term);
+  }
+}

@@ -1,0 +1,159 @@
+/** What goes wrong, drawn from the seed, and how all of it is made good again. */
+import { Prng } from '@quoin/base';
+import type { SimNode } from './cluster.ts';
+import type { FaultKind } from './plan.ts';
+import { skewPpmMax, type World } from './world.ts';
+
+export class Faults {
+  /** How often each kind happened. */
+  readonly counts = new Map<string, number>();
+  private readonly world: World;
+  private readonly prng: Prng;
+  /** Members that were made to end themselves: their disk was full, or failed. */
+  private readonly excused = new Set<SimNode>();
+
+  constructor(world: World) {
+    this.world = world;
+    this.prng = new Prng(world.prng.u32());
+  }
+
+  /** One more thing happens: a fault, or the end of all. */
+  disturb(): void {
+    const { plan } = this.world;
+    if (plan.faults.length === 0 || this.prng.chance(plan.healChance)) {
+      this.heal(false);
+      return;
+    }
+    const kind = this.prng.pick(plan.faults);
+    const node = this.prng.pick(this.world.cluster.nodes);
+    this.world.trace.add(`fault ${kind} ${node.name}`);
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+    this.inject(kind, node);
+  }
+
+  /** Everything is whole. Unless it is the last time, some members that are down stay down for a while. */
+  heal(last: boolean): void {
+    const { cluster, fronts, trace } = this.world;
+    trace.add(last ? 'heal for good' : 'heal');
+    cluster.heal();
+    for (const a of this.names()) {
+      for (const b of this.names()) if (a !== b) cluster.network.setLink(a, b, {});
+    }
+    for (const node of cluster.nodes) {
+      this.judge(node);
+      node.host?.resume();
+      node.disk.slowFactor = 1;
+      node.disk.capacityBytes = Number.POSITIVE_INFINITY;
+      node.disk.fault = undefined;
+    }
+    for (const front of fronts) {
+      front.host.resume();
+      if (front.gateway === undefined) front.start();
+    }
+    for (const node of cluster.nodes) {
+      const stays = !last && this.prng.chance(0.4);
+      if (!stays && !node.running && !this.isStarting(node)) this.restart(node);
+    }
+  }
+
+  private restart(node: SimNode): void {
+    // One that did not open lives on as a process without a member.
+    node.host?.kill();
+    this.excused.delete(node);
+    this.world.cluster.startNode(node);
+  }
+
+  private isStarting(node: SimNode): boolean {
+    return node.host?.alive === true && node.failure === undefined;
+  }
+
+  /** A member ends itself only when its disk gave it a reason. */
+  private judge(node: SimNode): void {
+    if (node.failure === undefined || this.excused.has(node)) return;
+    this.world.violation(`${node.name} ended itself: ${node.failure}`);
+  }
+
+  private inject(kind: FaultKind, node: SimNode): void {
+    const { cluster, fronts } = this.world;
+    const { network } = cluster;
+    const leader = cluster.leader() ?? node;
+    const front = this.prng.pick(fronts);
+    switch (kind) {
+      case 'crash':
+        return cluster.crash(node);
+      case 'kill':
+        return cluster.kill(node);
+      case 'crashAll':
+        for (const each of cluster.nodes) cluster.crash(each);
+        return;
+      case 'crashLeader':
+        return cluster.crash(leader);
+      case 'isolate':
+        return cluster.isolate(node);
+      case 'isolateLeader':
+        return cluster.isolate(leader);
+      case 'partition':
+        return this.partition();
+      case 'cutOneWay':
+        return network.cut(node.name, this.prng.pick(cluster.nodes).name);
+      case 'cutGateway':
+        network.cut(front.name, node.name);
+        if (this.prng.chance(0.5)) network.cut(node.name, front.name);
+        return;
+      case 'break':
+        return network.breakBetween(node.name, this.prng.pick(this.names()));
+      case 'pause':
+        return node.host?.pause();
+      case 'pauseLeader':
+        return leader.host?.pause();
+      case 'clockJump':
+        return node.clock.jump((this.prng.float() - 0.5) * 20_000_000);
+      case 'clockSkew':
+        return node.clock.setSkew((this.prng.float() * 2 - 1) * skewPpmMax);
+      case 'gatewayRestart':
+        return front.gateway === undefined ? front.start() : front.kill();
+      case 'gatewayPause':
+        return front.host.pause();
+      default:
+        return this.hurtMachine(kind, node, front.name);
+    }
+  }
+
+  private hurtMachine(kind: FaultKind, node: SimNode, front: string): void {
+    const { network } = this.world.cluster;
+    switch (kind) {
+      case 'slowDisk':
+        node.disk.slowFactor = this.prng.pick([10, 50, 200]);
+        return;
+      case 'slowLink': {
+        const other = this.prng.chance(0.3) ? front : this.prng.pick(this.names());
+        const delayMs = this.prng.pick([20, 75, 300]);
+        network.setLink(node.name, other, { delayMs });
+        if (this.prng.chance(0.5)) network.setLink(other, node.name, { delayMs });
+        return;
+      }
+      case 'diskFull':
+        this.excused.add(node);
+        node.disk.capacityBytes = node.disk.usedBytes() + this.prng.below(8_000);
+        return;
+      case 'diskError': {
+        this.excused.add(node);
+        const op = this.prng.pick(['write', 'sync'] as const);
+        node.disk.fault = (call) => (call.op === op ? 'EIO' : undefined);
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  private partition(): void {
+    const groups: [string[], string[]] = [[], []];
+    for (const name of this.names()) groups[this.prng.below(2)]!.push(name);
+    this.world.cluster.network.partition(groups);
+  }
+
+  private names(): string[] {
+    return [...this.world.cluster.nodes, ...this.world.fronts].map((each) => each.name);
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * What one seed decides before the run begins: how large the cluster is, which limits are shrunk, what clients do and what goes
+ * wrong. Not every kind of fault happens in every run, so that each also happens undisturbed by the others.
+ */
+import type { Prng } from '@quoin/base';
+import type { GatewayLimits } from '@quoin/gateway';
+import type { MemberLimits } from '@quoin/member';
+import type { SimDiskOptions } from './disk.ts';
+import type { SimNetworkOptions } from './network.ts';
+
+export const faultKinds = [
+  'crash',
+  'kill',
+  'crashAll',
+  'crashLeader',
+  'isolate',
+  'isolateLeader',
+  'partition',
+  'cutOneWay',
+  'cutGateway',
+  'break',
+  'pause',
+  'pauseLeader',
+  'slowDisk',
+  'slowLink',
+  'diskFull',
+  'diskError',
+  'clockJump',
+  'clockSkew',
+  'gatewayRestart',
+  'gatewayPause',
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+export interface Plan {
+  readonly members: number;
+  readonly gateways: number;
+  readonly clients: number;
+  readonly keys: number;
+  /** How long faults happen. */
+  readonly faultsMs: number;
+  /** Mean pause between two faults. */
+  readonly faultEveryMs: number;
+  /** The chance that the next thing to happen is that all is healed. */
+  readonly healChance: number;
+  readonly faults: readonly FaultKind[];
+  /** Mean pause of a client between two calls. */
+  readonly thinkMs: number;
+  readonly watchers: number;
+  readonly leaseHolders: number;
+  readonly bankers: number;
+  readonly compactions: boolean;
+  readonly memberChanges: boolean;
+  readonly memberLimits: Partial<MemberLimits>;
+  readonly gatewayLimits: Partial<GatewayLimits>;
+  readonly network: SimNetworkOptions;
+  readonly disk: SimDiskOptions;
+}
+
+/** A limit drawn so that small values are as likely as large ones. */
+function skewed(prng: Prng, low: number, high: number): number {
+  return Math.round(low * (high / low) ** prng.float());
+}
+
+export function makePlan(prng: Prng): Plan {
+  const members = prng.pick([3, 3, 3, 3, 3, 5, 5, 1]);
+  const calm = prng.chance(0.1);
+  const faults = calm ? [] : faultKinds.filter(() => prng.chance(0.4));
+  return {
+    members,
+    gateways: 1 + prng.below(3),
+    clients: 2 + prng.below(4),
+    keys: skewed(prng, 2, 40),
+    faultsMs: 5_000 + prng.below(5_000),
+    faultEveryMs: skewed(prng, 150, 1_500),
+    healChance: 0.15 + 0.3 * prng.float(),
+    faults,
+    thinkMs: skewed(prng, 10, 80),
+    watchers: prng.below(5),
+    leaseHolders: prng.below(4),
+    bankers: prng.below(3),
+    compactions: prng.chance(0.6),
+    memberChanges: members > 1 && prng.chance(0.25),
+    memberLimits: memberLimits(prng),
+    gatewayLimits: gatewayLimits(prng),
+    network: network(prng),
+    disk: { syncMs: skewed(prng, 0.1, 5), spikeEvery: prng.pick([0, 50, 200]) },
+  };
+}
+
+function memberLimits(prng: Prng): Partial<MemberLimits> {
+  if (prng.chance(0.1)) return {};
+  return {
+    snapshotCount: skewed(prng, 2, 100),
+    snapshotCatchupEntries: prng.below(20),
+    flushIntervalMs: skewed(prng, 20, 1_000),
+    snapshotChunkBytes: skewed(prng, 200, 8_000),
+    snapshotWindowChunks: 1 + prng.below(4),
+    walSegmentBytes: 8 * skewed(prng, 512, 8_000),
+    maxProposalBatchBytes: skewed(prng, 50, 4_000),
+    maxLogEntriesPerMessageBytes: skewed(prng, 100, 8_000),
+    streamWindowBytes: skewed(prng, 200, 8_000),
+    readIndexRetryMs: skewed(prng, 100, 500),
+    preVote: prng.chance(0.8),
+    ...(prng.chance(0.3) ? { electionTimeoutMs: 500 } : {}),
+  };
+}
+
+function gatewayLimits(prng: Prng): Partial<GatewayLimits> {
+  if (prng.chance(0.1)) return {};
+  return {
+    ringBytes: skewed(prng, 500, 100_000),
+    ringRevisions: skewed(prng, 2, 500),
+    watchQueueBytes: skewed(prng, 500, 20_000),
+    watchResponseBytes: skewed(prng, 300, 20_000),
+    watchHistoryBytes: skewed(prng, 300, 20_000),
+    watchHistoryReads: 1 + prng.below(4),
+    linkMessageBytes: skewed(prng, 200, 10_000),
+    feedLingerMs: prng.pick([10, 200, 1_000]),
+    progressNotifyIntervalMs: skewed(prng, 100, 2_000),
+    refusedRetryMs: skewed(prng, 5, 50),
+  };
+}
+
+function network(prng: Prng): SimNetworkOptions {
+  return {
+    delayMs: skewed(prng, 0.1, 5),
+    bytesPerMs: prng.chance(0.2) ? 2_000 : Number.POSITIVE_INFINITY,
+    silentDeaths: prng.chance(0.3),
+    silenceMs: prng.pick([300, 1_000, 5_000, Number.POSITIVE_INFINITY]),
+    highWaterBytes: skewed(prng, 1_000, 1 << 20),
+  };
+}

@@ -1,0 +1,177 @@
+/** One simulated deployment: members, gateways, clients, and the checkers that see all of it. */
+import { Prng } from '@quoin/base';
+import { decodeLeaseExpireRequest, Method, type Proposal, readLeaseRevokeRequest } from '@quoin/contracts';
+import { type Ending, History, type Operation } from './checkers/history.ts';
+import { LeaseChecker } from './checkers/lease.ts';
+import { withOperation } from './checkers/operation-id.ts';
+import type { WatchChecker } from './checkers/watch.ts';
+import { Witness } from './checkers/witness.ts';
+import { SimCluster } from './cluster.ts';
+import { rangeRequest } from './etcd-messages.ts';
+import { FrontClient, SimFront } from './front.ts';
+import { makePlan, type Plan } from './plan.ts';
+import { Trace } from './trace.ts';
+
+/** A promise was broken. */
+export class SimViolation extends Error {}
+
+/** How far a clock runs fast or slow, at most. */
+export const skewPpmMax = 5_000;
+
+export interface WorldOptions {
+  /** Takes the place of what the seed decides. */
+  readonly plan?: Partial<Plan>;
+  readonly trace?: (line: string) => void;
+}
+
+export class World {
+  readonly prng: Prng;
+  readonly plan: Plan;
+  readonly cluster: SimCluster;
+  readonly fronts: SimFront[];
+  readonly trace: Trace;
+  readonly witness: Witness;
+  readonly history: History;
+  readonly leases: LeaseChecker;
+  readonly watchers: WatchChecker[] = [];
+  /** Called for each new revision of the model. */
+  readonly onRevision: ((revision: number) => void)[] = [];
+  /** Workloads begin new things while it holds. */
+  working = true;
+  inFlight = 0;
+
+  constructor(seed: number, options: WorldOptions) {
+    this.prng = new Prng(seed);
+    this.plan = { ...makePlan(this.prng), ...options.plan };
+    const { plan } = this;
+    const violation = (message: string): never => this.violation(message);
+    this.witness = new Witness(violation);
+    this.cluster = new SimCluster({
+      seed: this.prng.u32(),
+      members: plan.members,
+      limits: plan.memberLimits,
+      network: plan.network,
+      disk: plan.disk,
+      log: (line) => this.trace.add(line.slice(line.indexOf(' ') + 1)),
+      probe: (node) => this.witness.probe(node),
+    });
+    this.trace = new Trace(() => this.nowMs, options.trace);
+    this.history = new History(this.witness, violation);
+    this.leases = new LeaseChecker((2.5 * skewPpmMax) / 1_000_000, violation);
+    this.witness.onApply = (proposal, operation, applied) => {
+      if (operation !== undefined) this.history.applied(operation, applied);
+      this.leaseApplied(proposal);
+      if (applied.revisionAfter === applied.revisionBefore) return;
+      for (const check of this.onRevision) check(applied.revisionAfter);
+    };
+    this.witness.onLeader = (node, term) => this.trace.add(`${node.name} leads in term ${term}`);
+    this.fronts = Array.from(
+      { length: plan.gateways },
+      (_, i) => new SimFront(this.cluster, `g${i + 1}`, plan.gatewayLimits),
+    );
+  }
+
+  get nowMs(): number {
+    return this.cluster.scheduler.nowMs;
+  }
+
+  violation(message: string): never {
+    this.trace.add(`VIOLATION ${message}`);
+    throw new SimViolation(message);
+  }
+
+  private leaseApplied(proposal: Proposal): void {
+    if (proposal.method === Method.leaseRevoke) {
+      this.leases.revokes(readLeaseRevokeRequest(proposal.body).id);
+    } else if (proposal.method === Method.leaseExpire) {
+      for (const id of decodeLeaseExpireRequest(proposal.body).ids) this.leases.expires(id, this.nowMs);
+    }
+  }
+}
+
+const paths = {
+  range: '/etcdserverpb.KV/Range',
+  put: '/etcdserverpb.KV/Put',
+  delete: '/etcdserverpb.KV/DeleteRange',
+  txn: '/etcdserverpb.KV/Txn',
+  compact: '/etcdserverpb.KV/Compact',
+  grant: '/etcdserverpb.Lease/LeaseGrant',
+  revoke: '/etcdserverpb.Lease/LeaseRevoke',
+  memberAdd: '/etcdserverpb.Cluster/MemberAdd',
+  memberRemove: '/etcdserverpb.Cluster/MemberRemove',
+  memberPromote: '/etcdserverpb.Cluster/MemberPromote',
+  moveLeader: '/etcdserverpb.Maintenance/MoveLeader',
+} as const;
+export type CallName = keyof typeof paths;
+
+/** A client: one thing after the other, through the gateway it is at until that fails. */
+export class SimUser {
+  readonly world: World;
+  readonly prng: Prng;
+  readonly client: FrontClient;
+  private readonly name: string;
+  private front: SimFront;
+
+  constructor(world: World, name: string) {
+    this.world = world;
+    this.name = name;
+    this.prng = new Prng(world.prng.u32());
+    this.client = new FrontClient(world.cluster, name);
+    this.front = this.prng.pick(world.fronts);
+  }
+
+  /** Runs `fn` after about so many ms. */
+  later(meanMs: number, fn: () => void): void {
+    this.client.host.enqueue(meanMs * 2 * this.prng.float(), fn);
+  }
+
+  goTo(front: SimFront): void {
+    this.front = front;
+  }
+
+  /** A gateway to begin a stream at. */
+  pickFront(): SimFront {
+    return this.prng.pick(this.world.fronts);
+  }
+
+  /** `build` makes the request from the operation's number. */
+  mutate(
+    name: CallName,
+    build: (number: number) => Uint8Array,
+    done: (ending: Ending, operation: Operation) => void,
+  ): void {
+    const number = this.world.history.nextNumber;
+    const request = name === 'grant' ? build(number) : withOperation(build(number), number);
+    this.call('mutation', name, request, done);
+  }
+
+  read(request: Uint8Array, serializable: boolean, done: (ending: Ending) => void): void {
+    this.call(serializable ? 'serializableRead' : 'read', 'range', request, done);
+  }
+
+  /** Every key that there is. */
+  readAll(done: (ending: Ending) => void): void {
+    this.read(rangeRequest('\0', { end: '\0' }), false, done);
+  }
+
+  call(
+    kind: Operation['kind'],
+    name: CallName,
+    request: Uint8Array,
+    done: (ending: Ending, operation: Operation) => void,
+  ): void {
+    const { world, front } = this;
+    const operation = world.history.begin(kind, name, request);
+    const deadlineMs = this.prng.pick([300, 2_000, 7_000]);
+    world.inFlight++;
+    world.trace.add(`${this.name} ${name} #${operation.number} at ${front.name}`);
+    this.client.unary(front, paths[name], request, deadlineMs, (ending) => {
+      world.inFlight--;
+      const how = ending.kind === 'error' ? ending.status.message : ending.kind;
+      world.trace.add(`${this.name} ${name} #${operation.number}: ${how}`);
+      world.history.end(operation, ending);
+      if (ending.kind !== 'ok') this.front = this.prng.pick(world.fronts);
+      done(ending, operation);
+    });
+  }
+}
