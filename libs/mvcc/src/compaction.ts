@@ -41,6 +41,8 @@ export class Compaction {
   private readonly records = new RecordReader();
   private readonly reader = new KeyValueReader();
   private batch: MutableBatch = newBatch();
+  /** Nothing of R is left below it. Starting over would walk all that was deleted before. */
+  private from: Uint8Array = Uint8Array.of(prefix.events);
 
   constructor(state: StoreState) {
     this.state = state;
@@ -62,6 +64,7 @@ export class Compaction {
       const isWhole = block !== straddling;
       while (this.records.next() && this.records.revision <= target) this.removeAround(target, isWhole);
       if (isWhole) this.put(key, null);
+      this.from = key;
     }
     if (atEnd) this.put(finishedKey, encodeCounter(target));
     const batch = this.batch;
@@ -79,8 +82,7 @@ export class Compaction {
     let events = 0;
     let straddling: Uint8Array | undefined;
     let atEnd = true;
-    const low = Uint8Array.of(prefix.events);
-    this.state.backend.scan(low, revisionKey(prefix.events, target, 0), false, (key, block) => {
+    this.state.backend.scan(this.from, revisionKey(prefix.events, target, 0), false, (key, block) => {
       if (events >= maxEvents) {
         atEnd = false;
         return false;

@@ -30,6 +30,11 @@ const sliceBytesMax = 4 * 1024 * 1024;
 
 /** A range read as etcd answers it, all at once. */
 export function readRange(state: StoreState, options: RangeOptions): RangeResult | RevisionError {
+  if (isPlainGet(options)) {
+    state.stats.ranges++;
+    const kv = state.latest(options.key);
+    return kv === undefined ? { kvs: [], count: 0, more: false } : { kvs: [kv], count: 1, more: false };
+  }
   const reader = openRange(state, options);
   if (typeof reader === 'string') return reader;
   try {
@@ -38,6 +43,20 @@ export function readRange(state: StoreState, options: RangeOptions): RangeResult
   } finally {
     reader.close();
   }
+}
+
+/** The most common read: one key, now, whole. Limits, orders and the like change nothing about it. */
+function isPlainGet(options: RangeOptions): boolean {
+  return (
+    (options.rangeEnd === undefined || options.rangeEnd.length === 0) &&
+    (options.revision ?? 0) <= 0 &&
+    !options.countOnly &&
+    !options.keysOnly &&
+    (options.minModRevision ?? 0) <= 0 &&
+    (options.maxModRevision ?? 0) <= 0 &&
+    (options.minCreateRevision ?? 0) <= 0 &&
+    (options.maxCreateRevision ?? 0) <= 0
+  );
 }
 
 export function openRange(state: StoreState, options: RangeOptions): RangeReader | RevisionError {
