@@ -69,6 +69,7 @@ export class SimNetwork {
   listen(address: string, host: SimHost, accept: (channel: Channel, from: string) => void): void {
     this.listeners.set(address, { host, accept });
     this.watch(host);
+    for (const connection of this.connections) connection.hostIsBack(host);
   }
 
   /** The channel exists at once and queues; failing to connect is `onClose`. */
@@ -231,7 +232,8 @@ class Connection {
     if (this.state === 'dialled' && this.farHost !== undefined && this.whole()) this.connect(0);
     if (this.state !== 'connected') return;
     for (const direction of this.directions) direction.pump();
-    if (this.whole()) {
+    // A wire that is whole again does not wake the dead.
+    if (this.whole() && !this.hasDeadEnd()) {
       this.silence?.cancel();
       this.silence = undefined;
     } else {
@@ -252,6 +254,13 @@ class Connection {
     } else {
       this.finish(end, 'connection reset');
     }
+  }
+
+  /** A machine of that name is up again, and knows nothing of this connection: it refuses what comes for it. */
+  hostIsBack(host: SimHost): void {
+    if (this.state !== 'connected' || !this.hasDeadEnd()) return;
+    const isEnd = this.near.host.name === host.name || this.farHost?.name === host.name;
+    if (isEnd && this.whole()) this.break('connection reset');
   }
 
   break(reason: string): void {
@@ -321,6 +330,10 @@ class Connection {
     this.silence?.cancel();
     for (const direction of this.directions) direction.stop();
     this.network.forget(this);
+  }
+
+  private hasDeadEnd(): boolean {
+    return !this.near.host.alive || this.farHost?.alive === false;
   }
 
   private whole(): boolean {

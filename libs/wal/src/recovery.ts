@@ -136,7 +136,7 @@ class Recovery {
     const refusal = this.refusal(path, end);
     if (refusal !== undefined) return this.cb(refusal, null);
     if (i === this.segments.length - 1)
-      return end.ended ? this.lastEnded(target, path) : this.lastOpen(target, path, end);
+      return end.ended ? this.lastEnded(target, path, end) : this.lastOpen(target, path, end);
     if (!end.ended)
       return this.cb(corrupt(path, end.offset, end.broken ?? 'the rest of the segment is missing'), null);
     return this.close(target.file, path, () => this.next(i + 1));
@@ -163,10 +163,12 @@ class Recovery {
 
   // The process died between the end of this segment and the beginning of the next. The end itself may be in the
   // kernel's cache only: it must be durable before another segment follows it.
-  private lastEnded(target: ScanTarget, path: string): void {
-    target.file.sync((error) => {
-      if (error !== null) return this.fail(`cannot sync ${path}`, error);
-      return this.close(target.file, path, () => this.finish(undefined, false));
+  private lastEnded(target: ScanTarget, path: string, end: ScanEnd): void {
+    this.rewrite(target, path, end.synced, end.offset, () => {
+      target.file.sync((error) => {
+        if (error !== null) return this.fail(`cannot sync ${path}`, error);
+        return this.close(target.file, path, () => this.finish(undefined, false));
+      });
     });
   }
 
@@ -199,16 +201,33 @@ class Recovery {
         bytes: dirtyEnd - end.offset,
       });
     }
-    this.zero(target, path, end.offset, dirtyEnd, () => {
-      const bytes = Math.max(target.bytes, this.options.segmentBytes);
-      target.file.allocate(bytes, (allocateError) => {
-        if (allocateError !== null) return this.fail(`cannot reserve ${path}`, allocateError);
-        // What was read may still be in the kernel's cache only, from before the process died.
-        return target.file.sync((syncError) => {
-          if (syncError !== null) return this.fail(`cannot sync ${path}`, syncError);
-          const name = this.segments.at(-1)!;
-          return this.finish({ name, file: target.file, bytes, offset: end.offset }, end.marked);
-        });
+    this.rewrite(target, path, end.synced, end.offset, () =>
+      this.zero(target, path, end.offset, dirtyEnd, () => this.reserve(target, path, end)),
+    );
+  }
+
+  private reserve(target: ScanTarget, path: string, end: ScanEnd): void {
+    const bytes = Math.max(target.bytes, this.options.segmentBytes);
+    target.file.allocate(bytes, (allocateError) => {
+      if (allocateError !== null) return this.fail(`cannot reserve ${path}`, allocateError);
+      // What was read may still be in the kernel's cache only, from before the process died.
+      return target.file.sync((syncError) => {
+        if (syncError !== null) return this.fail(`cannot sync ${path}`, syncError);
+        const name = this.segments.at(-1)!;
+        return this.finish({ name, file: target.file, bytes, offset: end.offset }, end.marked);
+      });
+    });
+  }
+
+  // The last life may have ended with a failed fsync. Then the kernel shows the bytes, takes them for clean and would not
+  // write them at the next sync either: only bytes that are written again become durable.
+  private rewrite(target: ScanTarget, path: string, from: number, to: number, cb: () => void): void {
+    if (from >= to) return cb();
+    return target.file.read(from, Math.min(to - from, this.options.readChunkBytes), (readError, data) => {
+      if (readError !== null) return this.fail(`cannot read ${path}`, readError);
+      return target.file.write(from, [data], (error) => {
+        if (error !== null) return this.fail(`cannot write ${path} again`, error);
+        return this.rewrite(target, path, from + data.length, to, cb);
       });
     });
   }

@@ -13,6 +13,8 @@ export interface ScanEnd {
   readonly senseless: boolean;
   /** The last record was a mark: everything is known to be durable, and to have been closed. */
   readonly marked: boolean;
+  /** Everything below it was durable when the last record was written. */
+  readonly synced: number;
 }
 
 /** Where to read, and how much at a time. */
@@ -41,6 +43,7 @@ class SegmentScan {
   private readonly onRecord: (type: RecordType, body: Uint8Array) => string | undefined;
   private readonly cb: (error: DiskError | null, end: ScanEnd | null) => void;
   private last: RecordType | undefined;
+  private synced = 0;
 
   constructor(
     target: ScanTarget,
@@ -84,6 +87,7 @@ class SegmentScan {
       const wrong = this.onRecord(header.type, body);
       if (wrong !== undefined) return this.end(offset + at, wrong, true);
       this.last = header.type;
+      this.synced = header.synced;
       at += frame;
       if (header.type === RecordType.end) return this.end(offset + at, undefined);
     }
@@ -95,7 +99,7 @@ class SegmentScan {
   private end(offset: number, broken: string | undefined, senseless = false): void {
     const ended = broken === undefined && this.last === RecordType.end;
     const marked = broken === undefined && this.last === RecordType.mark;
-    this.cb(null, { offset, ended, broken, senseless, marked });
+    this.cb(null, { offset, ended, broken, senseless, marked, synced: Math.min(this.synced, offset) });
   }
 }
 
