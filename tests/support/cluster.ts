@@ -149,7 +149,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
     const child = new Child({ ...shared, name, script: 'apps/gateway/src/main.ts', args });
     return Object.assign(child, { endpoint: url.slice('http://'.length), url });
   });
-  const backup = planBackup(options, dataDir, peerUrls, clientUrls, ports.backup, shared);
+  const backup = planBackup(options, dataDir, peerUrls, ports.backup, shared);
   return { dataDir, members, gateways, backup, initialCluster };
 }
 
@@ -157,13 +157,11 @@ function planBackup(
   options: ClusterOptions,
   dataDir: string,
   peerUrls: readonly string[],
-  clientUrls: readonly string[],
   port: number,
   shared: Pick<ConstructorParameters<typeof Child>[0], 'readyText' | 'env' | 'onLine' | 'onDeath'>,
 ): Child | undefined {
   if (options.backup !== true || !existsSync(join(repositoryRoot, backupScript))) return undefined;
   const args = [
-    `--endpoints=${clientUrls.map((url) => url.slice('http://'.length)).join(',')}`,
     `--members=${peerUrls.join(',')}`,
     `--dir=${join(dataDir, 'backup')}`,
     `--listen-metrics-urls=http://127.0.0.1:${port}`,

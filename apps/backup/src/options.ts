@@ -14,8 +14,6 @@ export interface WorkerOptions {
   readonly name: string;
   /** Peer URLs. */
   readonly members: readonly string[];
-  /** Client URLs. Not used yet: they are for the election among several workers. */
-  readonly endpoints: readonly string[];
   readonly dir: string;
   /** 0: only on demand. */
   readonly intervalMs: number;
@@ -48,13 +46,6 @@ const logFlags = ['log-level', 'log-format', 'log-outputs'];
 const table: readonly FlagSpec[] = [
   own('name', 'string', 'backup', "Name of this worker, for the members' logs."),
   own('members', 'list', '', 'Peer URLs of members; the others are found through them.'),
-  own(
-    'endpoints',
-    'list',
-    '',
-    'Client URLs of the cluster, for the election among several workers. No effect yet.',
-  ),
-  own('gateways', 'list', '', 'The same as --endpoints.'),
   own('dir', 'string', '', 'Directory that backups are written to.'),
   own('interval', 'duration', '1h', 'Time from one backup to the next; 0 takes them only on demand.'),
   own('keep', 'uint', '24', 'How many of the newest backups are kept.'),
@@ -91,7 +82,6 @@ export function readOptions(
   const options: WorkerOptions = {
     name: text('name'),
     members,
-    endpoints: [...list('endpoints'), ...list('gateways')],
     dir: text('dir'),
     intervalMs,
     keep,

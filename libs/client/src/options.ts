@@ -26,6 +26,10 @@ export interface ClientOptions {
   readonly token?: string | undefined;
   /** How long a unary call may take, connecting included. Default 10,000; 0 = no limit. */
   readonly timeoutMs?: number | undefined;
+  /** How long the first connection may take, within `timeoutMs`. Undefined: no limit of its own. */
+  readonly dialTimeoutMs?: number | undefined;
+  /** Told of every unary attempt when it is over: method, endpoint, duration, outcome. */
+  readonly onAttempt?: ((line: string) => void) | undefined;
   /** HTTP/2 ping when a connection has been silent for so long; 0 = none (the default). */
   readonly keepaliveTimeMs?: number | undefined;
   readonly keepaliveTimeoutMs?: number | undefined;

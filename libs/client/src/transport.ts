@@ -58,6 +58,9 @@ export class Transport {
   private nextEndpoint = 0;
   private token: string | undefined;
   private closed = false;
+  /** Until the first connection stands: when waiting for it ends. */
+  private dialDeadlineMs: number | undefined = undefined;
+  private connected = false;
 
   constructor(options: ClientOptions) {
     if (options.endpoints.length === 0) throw new Error('no endpoint given');
@@ -201,11 +204,21 @@ export class Transport {
       if (options.signal?.aborted === true) throw canceled();
       const candidates = this.candidates(options.endpoint);
       const ready = candidates.filter((endpoint) => endpoint.isReady());
-      if (ready.length > 0) return ready[0]!;
-      const leftMs = deadlineMs - Date.now();
+      if (ready.length > 0) {
+        this.connected = true;
+        return ready[0]!;
+      }
+      const leftMs = Math.min(deadlineMs, this.dialDeadline()) - Date.now();
       if (leftMs <= 0) throw deadlineExceeded();
       await Promise.race(candidates.map((endpoint) => endpoint.changed(Math.min(leftMs, connectSliceMs))));
     }
+  }
+
+  private dialDeadline(): number {
+    const { dialTimeoutMs } = this.options;
+    if (this.connected || dialTimeoutMs === undefined) return Number.POSITIVE_INFINITY;
+    this.dialDeadlineMs ??= Date.now() + dialTimeoutMs;
+    return this.dialDeadlineMs;
   }
 
   private candidates(only: string | undefined): Endpoint[] {
@@ -226,8 +239,13 @@ export class Transport {
     deadlineMs: number,
     options: CallOptions,
   ): Promise<Uint8Array> {
+    const startedMs = performance.now();
     return new Promise((resolve, reject) => {
       const done = (error: grpc.ServiceError | null, body?: Uint8Array) => {
+        const outcome = error === null ? 'OK' : error.message;
+        this.options.onAttempt?.(
+          `${rpcPath} at ${endpoint.url}: ${(performance.now() - startedMs).toFixed(1)} ms, ${outcome}`,
+        );
         options.signal?.removeEventListener('abort', abort);
         if (error !== null) reject(toEtcdError(error));
         else resolve(body!);

@@ -191,10 +191,7 @@ export class ReadyLoop {
   private propose(data: Uint8Array): ProposeResult {
     const { raft } = this.parts;
     const result = raft.propose(data);
-    if (result === 'ok') {
-      const { lastIndex, term } = raft.status();
-      return { index: lastIndex, term };
-    }
+    if (result === 'ok') return { index: raft.lastIndex, term: raft.term };
     return result === 'notLeader' || result === 'transferring' ? 'notLeader' : 'overloaded';
   }
 

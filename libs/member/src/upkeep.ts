@@ -30,9 +30,13 @@ export interface UpkeepParts {
   readonly fatal: (reason: string) => void;
 }
 
-const stepEntries = 1_000;
+// A step is cut by time, since what one entry costs differs by a factor of a hundred with cache and disk.
+const stepMs = 4;
+// By count, too: removal may have to wait for a reader, and simulated time stands still within a turn.
+const stepRounds = 20;
+const stepEntries = 50;
 const stepPauseMs = 10;
-const warmEntries = 5_000;
+const warmEntries = 500;
 
 interface Mark {
   readonly index: number;
@@ -177,16 +181,22 @@ export class Upkeep {
   }
 
   private step(): void {
+    const { clock, log } = this.parts;
     const store = this.parts.store();
-    const outcome = store.compactionStep(stepEntries);
+    const endMs = clock.monotonicMs() + stepMs;
+    let outcome = store.compactionStep(stepEntries);
+    for (let i = 1; i < stepRounds && outcome === 'more' && clock.monotonicMs() < endMs; i++) {
+      outcome = store.compactionStep(stepEntries);
+    }
     if (outcome !== 'more') {
       const waiting = this.afterCompaction;
       this.afterCompaction = [];
       for (const done of waiting) done();
-      if (outcome === 'done')
-        this.parts.log.info('finished compaction', { compactRevision: store.compactRevision });
+      if (outcome === 'done') log.info('finished compaction', { compactRevision: store.compactRevision });
     }
-    if (this.warming) this.warming = store.warm(warmEntries);
+    for (let i = 0; i < stepRounds && this.warming && clock.monotonicMs() < endMs; i++) {
+      this.warming = store.warm(warmEntries);
+    }
     if (outcome === 'more' || this.warming) this.scheduleStep();
   }
 }
