@@ -11,10 +11,13 @@ export class Faults {
   private readonly prng: Prng;
   /** Members that were made to end themselves: their disk was full, or failed. */
   private readonly excused = new Set<SimNode>();
+  /** Elections to come that will be disturbed. */
+  private elections = 0;
 
   constructor(world: World) {
     this.world = world;
     this.prng = new Prng(world.prng.u32());
+    world.witness.onCandidate = () => this.electionBegins();
   }
 
   /** One more thing happens: a fault, or the end of all. */
@@ -26,7 +29,7 @@ export class Faults {
     }
     const kind = this.prng.pick(plan.faults);
     const node = this.prng.pick(this.world.cluster.nodes);
-    this.world.trace.add(`fault ${kind} ${node.name}`);
+    this.world.trace.add(() => `fault ${kind} ${node.name}`);
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
     this.inject(kind, node);
   }
@@ -34,7 +37,7 @@ export class Faults {
   /** Everything is whole. Unless it is the last time, some members that are down stay down for a while. */
   heal(last: boolean): void {
     const { cluster, fronts, trace } = this.world;
-    trace.add(last ? 'heal for good' : 'heal');
+    trace.add(() => (last ? 'heal for good' : 'heal'));
     cluster.heal();
     for (const a of this.names()) {
       for (const b of this.names()) if (a !== b) cluster.network.setLink(a, b, {});
@@ -56,10 +59,41 @@ export class Faults {
     }
   }
 
+  /** Power comes back at once: what was forgotten is asked for while others remember. */
+  private bounce(node: SimNode): void {
+    this.world.cluster.crash(node);
+    this.restart(node);
+  }
+
+  private electionBegins(): void {
+    if (this.elections === 0) return;
+    this.elections--;
+    const { cluster } = this.world;
+    const delayMs = this.prng.float() * this.prng.pick([2, 10, 50]);
+    const node = this.prng.pick(cluster.nodes);
+    cluster.scheduler.after(delayMs, () => this.bounce(node));
+  }
+
+  /** The next sync, or the one after, is cut short by a power failure. */
+  private crashAtSync(node: SimNode): void {
+    let syncs = this.prng.below(3);
+    node.disk.fault = ({ op }) => {
+      if (op !== 'sync' || syncs-- !== 0) return undefined;
+      const delayMs = this.prng.float() * 3;
+      this.world.cluster.scheduler.after(delayMs, () => {
+        node.disk.fault = undefined;
+        this.bounce(node);
+      });
+      return undefined;
+    };
+  }
+
   private restart(node: SimNode): void {
+    this.judge(node);
     // One that did not open lives on as a process without a member.
-    node.host?.kill();
-    this.excused.delete(node);
+    this.world.cluster.kill(node);
+    const healthy = node.disk.fault === undefined && node.disk.capacityBytes === Number.POSITIVE_INFINITY;
+    if (healthy) this.excused.delete(node);
     this.world.cluster.startNode(node);
   }
 
@@ -88,6 +122,16 @@ export class Faults {
         return;
       case 'crashLeader':
         return cluster.crash(leader);
+      case 'bounce':
+        return this.bounce(node);
+      case 'bounceAll':
+        for (const each of cluster.nodes) this.bounce(each);
+        return;
+      case 'crashAtElection':
+        this.elections += 1 + this.prng.below(3);
+        return;
+      case 'crashAtSync':
+        return this.crashAtSync(node);
       case 'isolate':
         return cluster.isolate(node);
       case 'isolateLeader':

@@ -13,6 +13,10 @@ export const faultKinds = [
   'kill',
   'crashAll',
   'crashLeader',
+  'bounce',
+  'bounceAll',
+  'crashAtElection',
+  'crashAtSync',
   'isolate',
   'isolateLeader',
   'partition',
@@ -63,6 +67,30 @@ function skewed(prng: Prng, low: number, high: number): number {
 }
 
 export function makePlan(prng: Prng): Plan {
+  const plan = ordinaryPlan(prng);
+  return prng.chance(0.15) ? { ...plan, ...storm(prng, plan) } : plan;
+}
+
+/** Leaders come and go so fast that some are gone before they have brought an entry of their own to anybody. */
+function storm(prng: Prng, plan: Plan): Partial<Plan> {
+  const all: FaultKind[] = ['crashLeader', 'isolateLeader', 'bounce', 'bounceAll', 'partition', 'cutOneWay'];
+  return {
+    members: prng.pick([3, 5, 5]),
+    faultEveryMs: skewed(prng, 50, 300),
+    healChance: 0.3,
+    faults: [...all.filter(() => prng.chance(0.6)), 'crashAtElection'],
+    memberLimits: {
+      ...plan.memberLimits,
+      electionTimeoutMs: 200,
+      heartbeatIntervalMs: 40,
+      preVote: prng.chance(0.2),
+      maxLogEntriesPerMessageBytes: skewed(prng, 50, 400),
+      maxProposalBatchBytes: 100,
+    },
+  };
+}
+
+function ordinaryPlan(prng: Prng): Plan {
   const members = prng.pick([3, 3, 3, 3, 3, 5, 5, 1]);
   const calm = prng.chance(0.1);
   const faults = calm ? [] : faultKinds.filter(() => prng.chance(0.4));
@@ -75,7 +103,7 @@ export function makePlan(prng: Prng): Plan {
     faultEveryMs: skewed(prng, 150, 1_500),
     healChance: 0.15 + 0.3 * prng.float(),
     faults,
-    thinkMs: skewed(prng, 10, 80),
+    thinkMs: skewed(prng, 15, 150),
     watchers: prng.below(5),
     leaseHolders: prng.below(4),
     bankers: prng.below(3),
@@ -101,9 +129,15 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     maxLogEntriesPerMessageBytes: skewed(prng, 100, 8_000),
     streamWindowBytes: skewed(prng, 200, 8_000),
     readIndexRetryMs: skewed(prng, 100, 500),
-    preVote: prng.chance(0.8),
-    ...(prng.chance(0.3) ? { electionTimeoutMs: 500 } : {}),
+    preVote: prng.chance(0.5),
+    ...electionLimits(prng),
   };
+}
+
+/** Short timeouts: more elections in a second. */
+function electionLimits(prng: Prng): Partial<MemberLimits> {
+  const electionTimeoutMs = prng.pick([200, 300, 500, 1_000]);
+  return { electionTimeoutMs, heartbeatIntervalMs: electionTimeoutMs / prng.pick([5, 10]) };
 }
 
 function gatewayLimits(prng: Prng): Partial<GatewayLimits> {

@@ -40,8 +40,6 @@ export interface SimReport {
   readonly leaseRenewals: number;
   readonly leaseExpiries: number;
   readonly faults: Readonly<Record<string, number>>;
-  /** Of everything that happened: the same for the same seed. */
-  readonly digest: number;
 }
 
 /** Bounds within which a healed cluster must be well again, in virtual ms. */
@@ -60,7 +58,7 @@ export function simulate(seed: number, options: SimulateOptions = {}): SimReport
   } catch (error) {
     const { message, stack } = error as Error;
     failure = error instanceof SimViolation ? message : (stack ?? message);
-    world.trace.add(`failed: ${message}`);
+    world.trace.add(() => `failed: ${message}`);
   }
   return run.report(seed, failure);
 }
@@ -79,7 +77,7 @@ class Run {
   all(): void {
     const { world } = this;
     const { cluster, plan, prng } = world;
-    world.trace.add(planLine(plan));
+    world.trace.add(() => planLine(plan));
     cluster.start();
     for (const front of world.fronts) front.start();
     this.startWorkloads();
@@ -225,7 +223,6 @@ class Run {
       leaseRenewals: leases.renewals,
       leaseExpiries: leases.expiries,
       faults: Object.fromEntries(this.faults.counts) as Record<FaultKind, number>,
-      digest: world.trace.digest,
     };
   }
 }

@@ -52,7 +52,9 @@ export class World {
       limits: plan.memberLimits,
       network: plan.network,
       disk: plan.disk,
-      log: (line) => this.trace.add(line.slice(line.indexOf(' ') + 1)),
+      ...(options.trace === undefined
+        ? {}
+        : { log: (line) => this.trace.add(() => line.slice(line.indexOf(' ') + 1)) }),
       probe: (node) => this.witness.probe(node),
     });
     this.trace = new Trace(() => this.nowMs, options.trace);
@@ -64,7 +66,7 @@ export class World {
       if (applied.revisionAfter === applied.revisionBefore) return;
       for (const check of this.onRevision) check(applied.revisionAfter);
     };
-    this.witness.onLeader = (node, term) => this.trace.add(`${node.name} leads in term ${term}`);
+    this.witness.onLeader = (node, term) => this.trace.add(() => `${node.name} leads in term ${term}`);
     this.fronts = Array.from(
       { length: plan.gateways },
       (_, i) => new SimFront(this.cluster, `g${i + 1}`, plan.gatewayLimits),
@@ -76,7 +78,7 @@ export class World {
   }
 
   violation(message: string): never {
-    this.trace.add(`VIOLATION ${message}`);
+    this.trace.add(() => `VIOLATION ${message}`);
     throw new SimViolation(message);
   }
 
@@ -164,11 +166,11 @@ export class SimUser {
     const operation = world.history.begin(kind, name, request);
     const deadlineMs = this.prng.pick([300, 2_000, 7_000]);
     world.inFlight++;
-    world.trace.add(`${this.name} ${name} #${operation.number} at ${front.name}`);
+    world.trace.add(() => `${this.name} ${name} #${operation.number} at ${front.name}`);
     this.client.unary(front, paths[name], request, deadlineMs, (ending) => {
       world.inFlight--;
       const how = ending.kind === 'error' ? ending.status.message : ending.kind;
-      world.trace.add(`${this.name} ${name} #${operation.number}: ${how}`);
+      world.trace.add(() => `${this.name} ${name} #${operation.number}: ${how}`);
       world.history.end(operation, ending);
       if (ending.kind !== 'ok') this.front = this.prng.pick(world.fronts);
       done(ending, operation);

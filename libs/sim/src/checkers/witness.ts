@@ -42,6 +42,8 @@ export class Witness {
   onApply: (proposal: Proposal, operation: number | undefined, applied: Applied) => void = () => {};
   /** Called when a member begins to lead. */
   onLeader: (node: SimNode, term: number) => void = () => {};
+  /** Called in the turn of a member that begins to ask for votes. */
+  onCandidate: (node: SimNode) => void = () => {};
   /** States that were received from a leader and put in force. */
   snapshots = 0;
   private readonly entries: SeenEntry[] = [];
@@ -85,6 +87,7 @@ export class Witness {
       },
       became: (state, lastIndex, termAt) => {
         if (state.role === 'leader') this.leads(node, state, lastIndex, termAt);
+        else if (state.role === 'candidate') this.onCandidate(node);
       },
     };
   }

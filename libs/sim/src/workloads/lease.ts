@@ -86,7 +86,7 @@ class LeaseHolder {
       const id = varint(body, 16);
       const ttl = Number(varint(body, 24));
       if (over || id !== this.id) return;
-      world.trace.add(`lease ${id - leaseIdBase} kept alive: ${ttl}`);
+      world.trace.add(() => `lease ${id - leaseIdBase} kept alive: ${ttl}`);
       if (ttl > 0) world.leases.renewed(id, ttl, this.sentMs);
       finish();
     };

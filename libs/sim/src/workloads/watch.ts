@@ -58,7 +58,7 @@ class Follower {
     stream.send(createRequest(checker.spec, start, prng.chance(0.5)));
     stream.onMessage = (response) => this.take(stream, response, start);
     stream.onEnd = (reason) => {
-      world.trace.add(`${this.name} ended: ${reason}`);
+      world.trace.add(() => `${this.name} ended: ${reason}`);
       this.reopen();
     };
     this.fidget(stream);
@@ -74,7 +74,7 @@ class Follower {
     const { checker, world } = this;
     const { created, canceled, reason } = watchFlags(response);
     const { revision } = readHeader(response);
-    world.trace.add(`${this.name} hears of ${revision}${canceled ? ` canceled ${reason}` : ''}`);
+    world.trace.add(() => `${this.name} hears of ${revision}${canceled ? ` canceled ${reason}` : ''}`);
     if (canceled) {
       const compacted = checker.canceled(response);
       if (compacted === 0 && reason !== '') world.violation(`watcher ${this.name} was cancelled: ${reason}`);
