@@ -1,7 +1,14 @@
 /** Every Channel there is, under the same suite. */
-import { createServer } from 'node:net';
 import { type Channel, Prng } from '@quoin/base';
-import { dialChannel, InternalServer, localChannelPair, peerPath, RealTimers } from '@quoin/platform';
+import {
+  dialChannel,
+  dialStream,
+  InternalServer,
+  Listener,
+  localChannelPair,
+  peerPath,
+  RealTimers,
+} from '@quoin/platform';
 import { Scheduler, SimHost, SimNetwork } from '@quoin/sim';
 import { type ChannelWorld, channelSuite } from './channel-suite.ts';
 
@@ -49,17 +56,20 @@ channelSuite('in one process', async (): Promise<ChannelWorld> => {
   };
 });
 
-channelSuite('grpc-js', async (): Promise<ChannelWorld> => {
+/** The internal plane on a peer port, dialled in one of its two ways. */
+async function internalPlane(dialUrl: (url: string) => Channel): Promise<ChannelWorld> {
   let accept: (channel: Channel) => void = () => {};
   const onChannel = (channel: Channel): void => accept(channel);
   const internal = new InternalServer({ onPeer: onChannel, onLink: onChannel });
-  const listener = createServer((socket) => internal.accept(socket));
-  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
-  const address = listener.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const listener = new Listener({
+    onHttp2: (socket) => internal.accept(socket),
+    onHttp1: (_request, response) => response.end(),
+    onUpgrade: (request, socket, head) => internal.upgrade(request, socket, head),
+  });
+  const [port] = await listener.listen([{ text: '', host: '127.0.0.1', port: 0 }]);
   const dialled: Channel[] = [];
   const dial = (url: string): Channel => {
-    const channel = dialChannel(url, peerPath);
+    const channel = dialUrl(url);
     dialled.push(channel);
     return channel;
   };
@@ -75,9 +85,10 @@ channelSuite('grpc-js', async (): Promise<ChannelWorld> => {
     stop: async () => {
       for (const channel of dialled) channel.close();
       internal.stop();
-      await new Promise<void>((resolve) => {
-        listener.close(() => resolve());
-      });
+      listener.destroy();
     },
   };
-});
+}
+
+channelSuite('frames on a socket', () => internalPlane((url) => dialStream(url, peerPath)));
+channelSuite('grpc-js', () => internalPlane((url) => dialChannel(url, peerPath)));

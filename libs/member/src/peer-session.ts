@@ -1,6 +1,6 @@
 /**
  * Streams between members. Each member dials every other and sends on the stream it opened; the acceptor only
- * answers on it (its hello, and how far it is with a snapshot). Losing messages is allowed here, raft sends again:
+ * answers on it (its hello, how far it is with a snapshot, and raft messages as long as it does not know the other's address). Losing messages is allowed here, raft sends again:
  * a full queue drops, a lost stream is dialled again with growing pauses.
  *
  *   idle ──dial──► greeting (hello sent, messages follow at once) ──peer's hello──► open
@@ -84,7 +84,9 @@ export class Peers {
 
   /** Queues for the end of the turn. */
   send(message: Message): void {
-    const peer = this.outgoing.get(message.to);
+    // Who was added while this member was away is not known to it yet, and may by now be the leader: it is answered on
+    // its own stream, or this member would never hear of it.
+    const peer = this.outgoing.get(message.to) ?? this.incoming.get(message.to);
     if (peer !== undefined) peer.messages.push(message);
   }
 
@@ -108,6 +110,7 @@ export class Peers {
   /** Ends the turn: one batch to each peer. */
   flush(): void {
     for (const peer of this.outgoing.values()) peer.flush();
+    for (const peer of this.incoming.values()) peer.flush();
   }
 
   /** A stream that another member opened. */
@@ -240,6 +243,10 @@ class OutgoingPeer {
       else this.opened();
     }
     if (batch.ack !== undefined) this.options.onAck(this.id, batch.ack);
+    if (batch.messages.length > 0) {
+      const { memberId, onMessages } = this.options;
+      onMessages(batch.messages.filter((m) => m.from === this.id && m.to === memberId));
+    }
   }
 
   private opened(): void {
@@ -293,6 +300,8 @@ interface IncomingEvents {
 class IncomingPeer {
   /** 0n until the hello has come. */
   from: bigint;
+  /** Answers to a member that cannot be dialled, because its address is not known here yet. */
+  messages: Message[];
   private readonly options: PeersOptions;
   private readonly channel: Channel;
   private readonly events: IncomingEvents;
@@ -301,6 +310,7 @@ class IncomingPeer {
 
   constructor(options: PeersOptions, channel: Channel, events: IncomingEvents) {
     this.from = 0n;
+    this.messages = [];
     this.options = options;
     this.channel = channel;
     this.events = events;
@@ -312,6 +322,15 @@ class IncomingPeer {
       this.closed = true;
       events.gone(this);
     };
+  }
+
+  flush(): void {
+    const { messages, channel, options } = this;
+    if (messages.length === 0) return;
+    this.messages = [];
+    if (!this.closed && channel.queuedBytes() <= options.maxQueueBytes) {
+      channel.send(encodePeerBatch(peerBatch({ messages })));
+    }
   }
 
   close(): void {

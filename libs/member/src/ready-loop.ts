@@ -201,6 +201,8 @@ export class ReadyLoop {
     if (ready.hardState !== undefined)
       this.committedIndex = Math.max(this.committedIndex, ready.hardState.commit);
     for (const message of ready.messages) this.sendMessage(message);
+    // At once: what follows in this turn (the disk, applying, reads, feeds) may take milliseconds.
+    if (ready.messages.length > 0) parts.peers.flush();
     this.persist(ready);
     for (const entry of ready.committed) this.committed.push(entry);
     const last = ready.committed.at(-1);
@@ -228,6 +230,8 @@ export class ReadyLoop {
       if (this.stopped) return;
       raft.persisted(number);
       for (const message of afterPersist) this.sendMessage(message);
+      // A promise that others wait for does not wait for this member's own turn.
+      if (afterPersist.length > 0) this.parts.peers.flush();
       this.wake();
     };
     if (ready.snapshot !== undefined) {

@@ -3,7 +3,7 @@ import { type Channel, MetricRegistry } from '@quoin/base';
 import { Gateway, JsonApi } from '@quoin/gateway';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
-import { dialChannel, linkPath } from './grpc-channel.ts';
+import { linkPath } from './grpc-channel.ts';
 import { httpRoutes, plainRoutes, type RouteTable } from './http-routes.ts';
 import { ClientHttp } from './json-routes.ts';
 import { Listener } from './listener.ts';
@@ -13,6 +13,7 @@ import type { MemberRole } from './member-role.ts';
 import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RpcEdge } from './rpc-edge.ts';
+import { dialStream } from './stream-channel.ts';
 import { startTelemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
 import { releaseVersion } from './version.ts';
@@ -53,7 +54,7 @@ export async function startGateway(
   const timers = new RealTimers();
   const homeUrl = home === undefined ? undefined : config.initialAdvertisePeerUrls[0];
   const dial = (url: string): Channel => {
-    if (home === undefined || url !== homeUrl) return dialChannel(url, linkPath);
+    if (home === undefined || url !== homeUrl) return dialStream(url, linkPath);
     const [here, there] = localChannelPair(timers);
     home.member.acceptLink(there);
     return here;

@@ -1,11 +1,13 @@
 /**
- * The internal plane: `Channel` over grpc-js bidirectional streams, one gRPC message per channel message.
+ * The internal plane for tools: `Channel` over grpc-js bidirectional streams, one gRPC message per channel message.
+ * Members and gateways take the cheaper streams of frames (stream-channel.ts) on the same paths.
  *
  *     /quoin.internal.v1.Peer/Stream   member ↔ member
- *     /quoin.internal.v1.Link/Stream   gateway → member
+ *     /quoin.internal.v1.Link/Stream   gateway, backup worker → member
  *
  * Messages are batches that the callers have already encoded, so the serializers hand bytes through.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import {
   type ChannelOptions,
@@ -19,6 +21,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import type { Channel } from '@quoin/base';
+import { acceptStream, streamProtocol } from './stream-channel.ts';
 
 export const peerPath = '/quoin.internal.v1.Peer/Stream';
 export const linkPath = '/quoin.internal.v1.Link/Stream';
@@ -157,12 +160,15 @@ export interface InternalServerHandlers {
   readonly onLink: (channel: Channel) => void;
 }
 
-/** Serves the internal plane on sockets that a listener hands over. */
+/** Serves the internal plane on sockets that a listener hands over: streams of frames, and gRPC for tools. */
 export class InternalServer {
   private readonly server: Server;
+  private readonly handlers: InternalServerHandlers;
+  private readonly sockets = new Set<Socket>();
   private readonly inject: (socket: Socket) => void;
 
   constructor(handlers: InternalServerHandlers) {
+    this.handlers = handlers;
     this.server = new Server(commonOptions);
     this.serve(peerPath, handlers.onPeer);
     this.serve(linkPath, handlers.onLink);
@@ -174,9 +180,25 @@ export class InternalServer {
     this.inject(socket);
   }
 
+  /** A request for a stream of frames; false when it asks for something else. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): boolean {
+    const onChannel =
+      request.url === peerPath
+        ? this.handlers.onPeer
+        : request.url === linkPath
+          ? this.handlers.onLink
+          : undefined;
+    if (onChannel === undefined || request.headers.upgrade !== streamProtocol) return false;
+    this.sockets.add(socket);
+    socket.once('close', () => this.sockets.delete(socket));
+    onChannel(acceptStream(socket, head));
+    return true;
+  }
+
   /** Cuts every stream. */
   stop(): void {
     this.server.forceShutdown();
+    for (const socket of this.sockets) socket.destroy();
   }
 
   private serve(path: string, onChannel: (channel: Channel) => void): void {

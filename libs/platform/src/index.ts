@@ -52,6 +52,7 @@ export { RealRandom } from './random.ts';
 export { RocksBackend, RocksBackends, type RocksOptions } from './rocks-backend.ts';
 export { type Http2Edge, RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
 export { type Running, runProcess, runRole } from './run.ts';
+export { acceptStream, dialStream, streamProtocol } from './stream-channel.ts';
 export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
 export { RealTimers, type RealTimersOptions } from './timers.ts';
 export { releaseVersion, versionText } from './version.ts';

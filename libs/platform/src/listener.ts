@@ -1,4 +1,9 @@
-import { createServer as createHttpServer, type Server as HttpServer, type RequestListener } from 'node:http';
+import {
+  createServer as createHttpServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type RequestListener,
+} from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { bindHost, hostPort, type NodeUrl } from './config/urls.ts';
 import { ConfigError } from './config/values.ts';
@@ -16,6 +21,8 @@ export interface ListenerOptions {
   /** Connections that speak HTTP/2. What they sent so far is put back first. Undefined: closed. */
   readonly onHttp2: ((socket: Socket) => void) | undefined;
   readonly onHttp1: RequestListener;
+  /** A request to go on in another protocol. Undefined, or false: refused. */
+  readonly onUpgrade?: (request: IncomingMessage, socket: Socket, head: Buffer) => boolean;
   readonly reusePort?: boolean;
 }
 
@@ -24,7 +31,8 @@ export interface ListenerOptions {
  * decide who gets it.
  *
  *     accept ─► first bytes ─┬─ "PRI *…" ─► onHttp2(socket)
- *                            └─ else ─────► node:http ─► onHttp1(request, response)
+ *                            └─ else ─────► node:http ─┬─► onHttp1(request, response)
+ *                                                      └─► onUpgrade(request, socket, head)
  */
 export class Listener {
   private readonly options: ListenerOptions;
@@ -35,6 +43,12 @@ export class Listener {
   constructor(options: ListenerOptions) {
     this.options = options;
     this.http = createHttpServer({ headersTimeout: headersTimeoutMs }, options.onHttp1);
+    if (options.onUpgrade === undefined) return;
+    this.http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      if (options.onUpgrade?.(request, socket, head) !== true) {
+        socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      }
+    });
   }
 
   /**

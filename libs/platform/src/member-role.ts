@@ -7,13 +7,14 @@ import { prepare } from './data-dir.ts';
 import { RealDigest } from './digest.ts';
 import { RealDisk } from './disk.ts';
 import { mountDisk, withoutSync } from './disk-options.ts';
-import { dialChannel, InternalServer, peerPath } from './grpc-channel.ts';
+import { InternalServer, peerPath } from './grpc-channel.ts';
 import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
 import type { Logger } from './logger.ts';
 import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RocksBackends } from './rocks-backend.ts';
+import { dialStream } from './stream-channel.ts';
 import { startTelemetry, type Telemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
 
@@ -57,6 +58,7 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
   const listener = new Listener({
     onHttp2: (socket) => internal.accept(socket),
     onHttp1: httpRoutes(peerRoutes()),
+    onUpgrade: (request, socket, head) => internal.upgrade(request, socket, head),
     reusePort: config.socketReusePort,
   });
   const peerPorts = await listener.listen(config.listenPeerUrls);
@@ -175,7 +177,7 @@ function memberPorts(
     digest: new RealDigest(),
     disk,
     backends: new RocksBackends(dataDir),
-    dialPeer: (url) => dialChannel(url, peerPath),
+    dialPeer: (url) => dialStream(url, peerPath),
     fatal: (reason) => {
       log.fatal(reason);
       process.exit(1);

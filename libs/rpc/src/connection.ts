@@ -79,13 +79,6 @@ export class Connection {
     return this.streams.size;
   }
 
-  /** Bytes of answers that wait for the client's window. */
-  queuedBytes(): number {
-    let bytes = 0;
-    for (const stream of this.streams.values()) bytes += stream.queuedBytes;
-    return bytes;
-  }
-
   takeOutput(): Uint8Array[] {
     this.outputAnnounced = false;
     return this.out.take();
