@@ -90,6 +90,8 @@ export class SimCluster {
   readonly network: SimNetwork;
   readonly nodes: SimNode[];
   private readonly options: SimClusterOptions;
+  /** Machines ever made: a name is never used again. */
+  private machines: number;
 
   constructor(options: SimClusterOptions) {
     this.options = options;
@@ -100,12 +102,13 @@ export class SimCluster {
       const disk = new SimDisk(new Prng(this.prng.u32()), options.disk);
       return new SimNode(`m${i + 1}`, new SimClock(this.scheduler), disk);
     });
+    this.machines = this.nodes.length;
   }
 
   /** One more machine, for a member that joins; to be started after it was added. */
   addNode(): SimNode {
     const disk = new SimDisk(new Prng(this.prng.u32()), this.options.disk);
-    const node = new SimNode(`m${this.nodes.length + 1}`, new SimClock(this.scheduler), disk);
+    const node = new SimNode(`m${++this.machines}`, new SimClock(this.scheduler), disk);
     node.joins = true;
     this.nodes.push(node);
     return node;

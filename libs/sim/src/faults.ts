@@ -90,6 +90,7 @@ export class Faults {
 
   private restart(node: SimNode): void {
     this.judge(node);
+    if (this.world.absent.has(node) || isRemoved(node)) return;
     // One that did not open lives on as a process without a member.
     this.world.cluster.kill(node);
     const healthy = node.disk.fault === undefined && node.disk.capacityBytes === Number.POSITIVE_INFINITY;
@@ -104,6 +105,7 @@ export class Faults {
   /** A member ends itself only when its disk gave it a reason. */
   private judge(node: SimNode): void {
     if (node.failure === undefined || this.excused.has(node)) return;
+    if (this.world.plan.memberChanges && (isRemoved(node) || isTooEarly(node))) return;
     this.world.violation(`${node.name} ended itself: ${node.failure}`);
   }
 
@@ -200,4 +202,14 @@ export class Faults {
   private names(): string[] {
     return [...this.world.cluster.nodes, ...this.world.fronts].map((each) => each.name);
   }
+}
+
+/** It says itself that it is no member any more. Whoever said so must be right: the rest works without it. */
+function isRemoved(node: SimNode): boolean {
+  return node.failure?.includes('removed from the cluster') === true;
+}
+
+/** It asked a member that has not heard of it yet. Its supervisor tries again. */
+function isTooEarly(node: SimNode): boolean {
+  return node.failure?.includes('add it first') === true;
 }

@@ -12,6 +12,7 @@ import { runBank, watchBank } from './workloads/bank.ts';
 import { runCompactions } from './workloads/compaction.ts';
 import { runKv } from './workloads/kv.ts';
 import { runLeases } from './workloads/lease.ts';
+import { Operator } from './workloads/membership.ts';
 import { runWatcher } from './workloads/watch.ts';
 import { SimUser, SimViolation, World } from './world.ts';
 
@@ -43,6 +44,7 @@ export interface SimReport {
 }
 
 /** Bounds within which a healed cluster must be well again, in virtual ms. */
+const membershipWithinMs = 30_000;
 const leaderWithinMs = 15_000;
 const answersWithinMs = 15_000;
 const evenWithinMs = 20_000;
@@ -66,12 +68,14 @@ export function simulate(seed: number, options: SimulateOptions = {}): SimReport
 class Run {
   private readonly world: World;
   private readonly faults: Faults;
+  private readonly operator: Operator | undefined;
   /** Index and hash of states, by index: equal wherever they are seen. */
   private readonly hashes = new Map<number, { hash: number; by: string }>();
 
   constructor(world: World) {
     this.world = world;
     this.faults = new Faults(world);
+    this.operator = world.plan.memberChanges ? new Operator(world) : undefined;
   }
 
   all(): void {
@@ -98,6 +102,7 @@ class Run {
     for (let i = 0; i < plan.leaseHolders; i++) runLeases(world, `lease${i}`);
     for (let i = 0; i < plan.watchers; i++) runWatcher(world, `watch${i}`);
     if (plan.compactions) runCompactions(world);
+    if (this.operator !== undefined) this.operator.run();
     watchBank(world);
   }
 
@@ -105,11 +110,12 @@ class Run {
     const { world } = this;
     const { cluster } = world;
     this.faults.heal(true);
+    world.working = false;
+    this.settleMembership();
     this.within(leaderWithinMs, 'a leader that all know', () => this.agreed());
     // Gateways that were told of broken links pause before they dial again.
     cluster.run(3_000);
     this.faults.heal(true);
-    world.working = false;
     this.within(answersWithinMs, 'an answer to every call', () => world.inFlight === 0);
     this.writeOnce();
     this.within(
@@ -128,6 +134,16 @@ class Run {
         .join();
     this.within(watchersWithinMs, 'all events at all watchers', () => behind() === '', behind);
     for (const front of world.fronts) this.readAll(front.name);
+  }
+
+  private settleMembership(): void {
+    const { operator, world } = this;
+    if (operator === undefined) return;
+    const show = (): string => {
+      const names = world.cluster.nodes.map((node) => node.name).join();
+      return `(machines ${names}, waiting ${[...world.absent].map((node) => node.name).join()})`;
+    };
+    this.within(membershipWithinMs, 'end of membership changes', () => operator.isSettled(), show);
   }
 
   /** Every gateway takes a write and says that it is there. */
@@ -193,6 +209,8 @@ class Run {
       waiting++;
       node.member!.stateHash((index, hash) => {
         waiting--;
+        // Who joins has nothing but the addresses that somebody told it.
+        if (index === 0) return;
         const seen = this.hashes.get(index);
         if (seen === undefined) this.hashes.set(index, { hash, by: node.name });
         else if (seen.hash !== hash) {

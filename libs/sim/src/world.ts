@@ -6,7 +6,7 @@ import { LeaseChecker } from './checkers/lease.ts';
 import { withOperation } from './checkers/operation-id.ts';
 import type { WatchChecker } from './checkers/watch.ts';
 import { Witness } from './checkers/witness.ts';
-import { SimCluster } from './cluster.ts';
+import { SimCluster, type SimNode } from './cluster.ts';
 import { rangeRequest } from './etcd-messages.ts';
 import { FrontClient, SimFront } from './front.ts';
 import { makePlan, type Plan } from './plan.ts';
@@ -36,6 +36,8 @@ export class World {
   readonly watchers: WatchChecker[] = [];
   /** Called for each new revision of the model. */
   readonly onRevision: ((revision: number) => void)[] = [];
+  /** Machines that are not members yet, and are not to be started. */
+  readonly absent = new Set<SimNode>();
   /** Workloads begin new things while it holds. */
   working = true;
   inFlight = 0;
@@ -164,7 +166,7 @@ export class SimUser {
   ): void {
     const { world, front } = this;
     const operation = world.history.begin(kind, name, request);
-    const deadlineMs = this.prng.pick([300, 2_000, 7_000]);
+    const deadlineMs = this.prng.pick(world.working ? [300, 2_000, 7_000] : [7_000]);
     world.inFlight++;
     world.trace.add(() => `${this.name} ${name} #${operation.number} at ${front.name}`);
     this.client.unary(front, paths[name], request, deadlineMs, (ending) => {

@@ -116,3 +116,25 @@ test('who was not added does not join; a removed member ends itself', () => {
   cluster.run(2_000);
   expect(follower.failure).toContain('removed');
 });
+
+// Simulator with membership changes, seeds 42 and 43: it could not answer a leader whose address it did not know, so it was
+// never sent the entry that would have told it.
+test('a member that was away while the leader was added comes back', () => {
+  const { cluster, client } = started(72);
+  cluster.run(2_000);
+  const away = cluster.nodes.find((node) => node !== cluster.waitForLeader())!;
+  cluster.crash(away);
+  const node = cluster.addNode();
+  const added = client.ok(Method.memberAdd, addRequest(peerUrl(node.name), true));
+  const id = BigInt.asUintN(64, varint(etcd.field(added, 18)!, 8));
+  cluster.startNode(node);
+  cluster.run(3_000);
+  client.ok(Method.memberPromote, idRequest(id));
+  client.ok(Method.moveLeader, idRequest(id));
+  cluster.run(1_000);
+  expect(cluster.waitForLeader()).toBe(node);
+  cluster.startNode(away);
+  cluster.run(3_000);
+  expect(away.member?.status().leader).toBe(id);
+  expectEqualStates(cluster);
+});
