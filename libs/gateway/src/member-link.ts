@@ -85,6 +85,11 @@ export class MemberLink {
     this.drop('stopped');
   }
 
+  /** Ends the stream, which is dialled again after a pause. `onClosed` is told if it was open. */
+  refuse(reason: string): void {
+    this.drop(reason);
+  }
+
   /** The calls under way: queued or sent. */
   load(): number {
     return this.queued.length + this.sent.size;
@@ -216,8 +221,10 @@ export class MemberLink {
     if (down.state !== undefined) {
       const before = this.state;
       this.state = down.state;
-      this.attempts = 0;
       this.owner.onState(this, before);
+      // The owner may have had enough of this member: then the next pause is longer.
+      if (this.channel !== channel) return;
+      this.attempts = 0;
     }
     for (const batch of down.feeds) this.owner.onFeed(this, batch);
     for (const reply of down.replies) this.onReply(reply);

@@ -3,6 +3,7 @@ import {
   etcdErrors,
   type FeedBatch,
   type LinkReply,
+  type MemberInfo,
   type MemberState,
   Method,
   type RpcStatus,
@@ -65,9 +66,7 @@ export class MemberRouter implements LinkOwner {
   }
 
   start(): void {
-    const { homeUrl, memberUrls } = this.config;
-    if (homeUrl !== undefined) this.addLink(homeUrl);
-    for (const url of memberUrls) this.addLink(url);
+    this.dialStartList();
   }
 
   /** Ends every link. What is still under way fails with `status`. */
@@ -125,8 +124,9 @@ export class MemberRouter implements LinkOwner {
 
   onWelcome(link: MemberLink): string | undefined {
     for (const other of this.links.values()) {
-      if (other !== link && other.open && other.memberId === link.memberId)
-        return 'the member has another link already';
+      if (other === link || !other.open || other.memberId !== link.memberId) continue;
+      this.ports.timers.endOfTurn(() => this.followMembership());
+      return 'the member has another link already';
     }
     this.cluster = link.clusterId;
     return undefined;
@@ -138,7 +138,7 @@ export class MemberRouter implements LinkOwner {
     if (state.compactRevision > this.compactRevision) this.compactRevision = state.compactRevision;
     // Most states only tell of progress.
     if (before !== undefined && sameView(before, state)) return;
-    this.followMembership(link);
+    this.followMembership();
     this.refreshView();
   }
 
@@ -171,7 +171,7 @@ export class MemberRouter implements LinkOwner {
 
   onClosed(queued: Call[], sent: Call[]): void {
     this.metrics.lost.inc();
-    this.dropStrayLinks();
+    this.followMembership();
     this.refreshView();
     for (const call of queued) {
       if (call.state === CallState.queued) this.reroute(call);
@@ -416,42 +416,73 @@ export class MemberRouter implements LinkOwner {
     link.start();
   }
 
-  /** Dials members that are new, when the teller is as far as anyone. */
-  private followMembership(teller: MemberLink): void {
-    const state = teller.state!;
-    for (const link of this.links.values()) {
-      if (link.state !== undefined && link.state.appliedIndex > state.appliedIndex) return;
+  private dialStartList(): void {
+    const { homeUrl, memberUrls } = this.config;
+    if (homeUrl !== undefined) this.addLink(homeUrl);
+    for (const url of memberUrls) this.addLink(url);
+  }
+
+  /**
+   * Links go by the membership of the open link that has applied most: members that are new or have moved are dialled,
+   * those that have left are let go. With no link open the start list is all there is to go by.
+   */
+  private followMembership(): void {
+    if (this.stopped) return;
+    const members = this.newestMembers();
+    if (members === undefined) {
+      this.dialStartList();
+      return;
     }
-    for (const member of state.members) {
-      if (this.allLinks().some((link) => link.memberId === member.id)) continue;
-      if (member.peerUrls.some((url) => this.links.has(url))) continue;
+    for (const link of this.allLinks()) {
+      if (this.links.get(link.url) !== link || !this.isStray(link, members)) continue;
+      // Somebody else is to be at this address: asked again later, in case it is only a matter of time.
+      if (link.open && members.some((member) => member.peerUrls.includes(link.url))) {
+        link.refuse('the member was removed from the cluster');
+        continue;
+      }
+      this.links.delete(link.url);
+      link.stop();
+    }
+    for (const member of members) {
+      if (this.linkOf(member.id) !== undefined || member.peerUrls.some((url) => this.links.has(url)))
+        continue;
       const url = member.peerUrls[0];
       if (url !== undefined) this.addLink(url);
     }
   }
 
-  /** A link that was only known from the membership goes when its member has left the cluster. */
-  private dropStrayLinks(): void {
-    let newest: MemberLink | undefined;
-    for (const link of this.links.values()) {
-      if (link.state === undefined) continue;
-      if (newest?.state === undefined || link.state.appliedIndex > newest.state.appliedIndex) newest = link;
+  private newestMembers(): readonly MemberInfo[] | undefined {
+    let newest: MemberState | undefined;
+    for (const { open, state } of this.links.values()) {
+      if (!open || state === undefined) continue;
+      if (newest === undefined || state.appliedIndex > newest.appliedIndex) newest = state;
     }
-    if (newest === undefined) return;
-    const members = newest.state!.members;
-    for (const [url, link] of this.links) {
-      if (link.open || url === this.config.homeUrl || this.config.memberUrls.includes(url)) continue;
-      if (members.some((member) => member.peerUrls.includes(url))) continue;
-      this.links.delete(url);
-      link.stop();
-    }
+    return newest?.members;
+  }
+
+  private isStray(link: MemberLink, members: readonly MemberInfo[]): boolean {
+    const { url, memberId } = link;
+    if (url === this.config.homeUrl) return false;
+    const isMember = memberId !== undefined && members.some((member) => member.id === memberId);
+    // An open link without a state has just been opened.
+    if (link.open) return link.state !== undefined && !isMember;
+    const owner = members.find((member) => member.peerUrls.includes(url));
+    if (owner !== undefined) return this.linkOf(owner.id) !== undefined;
+    // A name of the start list that the membership does not know may be the only way to reach its member.
+    if (!this.config.memberUrls.includes(url)) return true;
+    return memberId !== undefined && (!isMember || this.linkOf(memberId) !== undefined);
   }
 }
 
 function sameView(a: MemberState, b: MemberState): boolean {
   if (a.leader !== b.leader || a.term !== b.term || a.learner !== b.learner) return false;
   if (a.members.length !== b.members.length) return false;
-  return a.members.every((member, i) => member.id === b.members[i]!.id);
+  return a.members.every((member, i) => sameMember(member, b.members[i]!));
+}
+
+function sameMember(a: MemberInfo, b: MemberInfo): boolean {
+  if (a.id !== b.id || a.peerUrls.length !== b.peerUrls.length) return false;
+  return a.peerUrls.every((url, i) => url === b.peerUrls[i]);
 }
 
 function isHealthy(link: MemberLink): boolean {

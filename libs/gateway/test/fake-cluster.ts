@@ -153,7 +153,10 @@ const feedWindowBytes = 4_096;
 export class FakeMember {
   readonly cluster: FakeCluster;
   readonly id: bigint;
-  readonly url: string;
+  /** Where it listens. */
+  url: string;
+  /** Where the membership says it listens; undefined: at `url`. */
+  advertised: string | undefined;
   up = true;
   applied = 1;
   lagMs = 0.5;
@@ -246,7 +249,7 @@ export class FakeMember {
       members: cluster.members.map((m) => ({
         id: m.id,
         name: `m${m.id}`,
-        peerUrls: [m.url],
+        peerUrls: [m.advertised ?? m.url],
         clientUrls: [],
         learner: m.learner,
       })),

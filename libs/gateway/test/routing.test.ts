@@ -10,8 +10,8 @@ import {
 } from '@quoin/contracts/etcd';
 import { Gateway } from '@quoin/gateway';
 import { expect, test } from 'vitest';
-import { clusterId, FakeCluster } from './fake-cluster.ts';
-import { contextOf, unary, World } from './world.ts';
+import { clusterId, FakeCluster, FakeMember } from './fake-cluster.ts';
+import { contextOf, TestChannel, unary, World } from './world.ts';
 
 function encode<T extends DescMessage>(schema: T, init: MessageInitShape<T>): Uint8Array {
   return toBinary(schema, create(schema, init));
@@ -249,6 +249,132 @@ test('the home member is kept, fails over, and the preferred one gets it back', 
   members[0]!.up = true;
   world.run(4_000);
   expect(gateway.status().home).toBe(1n);
+});
+
+const openLinks = (gateway: Gateway) =>
+  gateway
+    .status()
+    .links.filter((link) => link.open)
+    .map((link) => link.url)
+    .sort();
+const linkUrls = (gateway: Gateway) =>
+  gateway
+    .status()
+    .links.map((link) => link.url)
+    .sort();
+
+test('a member that moved is found where the membership says, and can lead there', () => {
+  for (const started of [['http://m1:2380'], ['http://m1:2380', 'http://m2:2380', 'http://m3:2380']]) {
+    const { world, cluster, gateway, members } = setup(3, { memberUrls: started });
+    gateway.start();
+    world.run(50);
+    const moved = members[2]!;
+    moved.advertised = 'http://m3:9999';
+    for (const member of members) member.tell();
+    world.run(1_000);
+    expect(openLinks(gateway)).toEqual(['http://m1:2380', 'http://m2:2380', 'http://m3:2380']);
+    moved.down();
+    world.run(1_000);
+    moved.url = 'http://m3:9999';
+    moved.up = true;
+    world.run(5_000);
+    cluster.elect(moved);
+    world.run(50);
+    const call = unary(world, gateway, putPath, put('a'));
+    world.run(50);
+    expect(call.status).toBeNull();
+    expect(moved.count(Method.put)).toBe(1);
+    expect(linkUrls(gateway)).toEqual(['http://m1:2380', 'http://m2:2380', 'http://m3:9999']);
+  }
+});
+
+test('a member that was removed is let go, also one that still answers', () => {
+  for (const dies of [true, false]) {
+    const { world, cluster, gateway, members } = setup(3, {
+      memberUrls: ['http://m1:2380', 'http://m2:2380', 'http://m3:2380'],
+    });
+    gateway.start();
+    world.run(50);
+    const gone = members[2]!;
+    cluster.members.pop();
+    // It does not know, and what it knows is older.
+    gone.mute = true;
+    members[0]!.applied = members[1]!.applied = 5;
+    for (const member of cluster.members) member.tell();
+    if (dies) gone.down();
+    world.run(1_000);
+    expect(linkUrls(gateway)).toEqual(['http://m1:2380', 'http://m2:2380']);
+    expect(gone.linked()).toBe(false);
+  }
+});
+
+test('where a removed member still answers at the address of its successor, the gateway asks with pauses', () => {
+  const { world, cluster, members } = setup();
+  let dials = 0;
+  let old: FakeMember | undefined;
+  const gateway = new Gateway(
+    { name: 'g2', memberUrls: ['http://m1:2380'] },
+    world.ports((url) => {
+      if (url !== 'http://m3:2380') return cluster.dial(url);
+      dials++;
+      const [near, far] = TestChannel.pair(world);
+      (old ?? cluster.members[2]!).accept(far);
+      return near;
+    }),
+  );
+  gateway.start();
+  world.run(50);
+  old = members[2]!;
+  old.mute = true;
+  cluster.members[2] = new FakeMember(cluster, 4n, 'http://m3:2380');
+  members[0]!.applied = members[1]!.applied = 5;
+  for (const member of cluster.members) member.tell();
+  world.run(10_000);
+  expect(dials).toBeGreaterThan(3);
+  expect(dials).toBeLessThan(20);
+  old = undefined;
+  world.run(4_000);
+  expect(gateway.status().links.map((link) => link.memberId)).toEqual([1n, 2n, 4n]);
+});
+
+test('one live member of the start list is enough, and the list is gone back to when all links are lost', () => {
+  const { world, cluster, gateway, members } = setup(3, {
+    memberUrls: ['http://nobody:2380', 'http://m3:2380'],
+    homeUrl: undefined as unknown as string,
+  });
+  gateway.start();
+  world.run(100);
+  expect(openLinks(gateway)).toEqual(['http://m1:2380', 'http://m2:2380', 'http://m3:2380']);
+  // Removed, so the gateway lets it go although it was told of it at its start …
+  const old = cluster.members.pop()!;
+  old.applied = 1;
+  for (const member of cluster.members) member.applied = 5;
+  old.down();
+  for (const member of cluster.members) member.tell();
+  world.run(100);
+  expect(linkUrls(gateway)).not.toContain(old.url);
+  // … and asks there again when nobody else is left: a new member lives there now.
+  for (const member of members.slice(0, 2)) member.down();
+  cluster.members.push(old);
+  for (const member of cluster.members) member.url = `${member.url}0`;
+  old.url = 'http://m3:2380';
+  for (const member of cluster.members) member.up = true;
+  world.run(5_000);
+  expect(openLinks(gateway)).toEqual(['http://m1:23800', 'http://m2:23800', 'http://m3:2380']);
+});
+
+test('a member that is reached under another name than its own has one link', () => {
+  const world = new World();
+  const cluster = new FakeCluster(world, 2);
+  const alias = (url: string): string => (url === 'http://localhost:2380' ? 'http://m1:2380' : url);
+  const gateway = new Gateway(
+    { name: 'g1', memberUrls: ['http://localhost:2380', 'http://m2:2380'] },
+    world.ports((url) => cluster.dial(alias(url))),
+  );
+  gateway.start();
+  world.run(10_000);
+  expect(openLinks(gateway).length).toBe(2);
+  expect(linkUrls(gateway).length).toBe(2);
 });
 
 test('a member of another cluster is not talked to', () => {
