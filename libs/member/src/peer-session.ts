@@ -9,7 +9,7 @@
  */
 import { type Channel, type Clock, hexId, type Log, type Random, type Timer, type Timers } from '@quoin/base';
 import type { MemberInfo, SnapshotChunk } from '@quoin/contracts';
-import type { Message } from '@quoin/raft';
+import { type Message, MessageType } from '@quoin/raft';
 import type { MemberMetrics } from './member-metrics.ts';
 import {
   decodePeerBatch,
@@ -40,6 +40,8 @@ export interface PeersOptions {
   readonly maxQueueBytes: number;
   /** True when a member of that id was removed from the cluster. */
   readonly isRemoved: (id: bigint) => boolean;
+  /** True when a member of that id has made itself known through the log. */
+  readonly isStarted: (id: bigint) => boolean;
   /** Another member says that this one was removed from the cluster. */
   readonly onRemoved: () => void;
   /** The cluster as it is now, for those who are about to join. */
@@ -59,10 +61,17 @@ export class Peers {
   private readonly outgoing = new Map<bigint, OutgoingPeer>();
   private readonly incoming = new Map<bigint, IncomingPeer>();
   private readonly unnamed = new Set<IncomingPeer>();
+  /** Members whose promises were heard: for the time before the log says that they have started. */
+  private readonly bound = new Set<bigint>();
   private stopped: boolean;
 
   constructor(options: PeersOptions) {
-    this.options = options;
+    const isStarted = (id: bigint): boolean => this.bound.has(id) || options.isStarted(id);
+    const onMessages = (messages: readonly Message[]): void => {
+      this.heard(messages);
+      options.onMessages(messages);
+    };
+    this.options = { ...options, isStarted, onMessages };
     this.stopped = false;
   }
 
@@ -98,10 +107,6 @@ export class Peers {
     return true;
   }
 
-  isOpen(id: bigint): boolean {
-    return this.outgoing.get(id)?.isOpen ?? false;
-  }
-
   /** Monotonic ms since when the stream to that member is open; undefined when it is not. */
   openSinceMs(id: bigint): number | undefined {
     return this.outgoing.get(id)?.openSinceMs;
@@ -132,6 +137,13 @@ export class Peers {
         },
       }),
     );
+  }
+
+  /** All messages of a batch are from one member. */
+  private heard(messages: readonly Message[]): void {
+    const first = messages[0];
+    if (first !== undefined && !this.bound.has(first.from) && messages.some(isPromise))
+      this.bound.add(first.from);
   }
 
   stop(): void {
@@ -349,8 +361,8 @@ class IncomingPeer {
       this.refuse(`malformed message: ${(error as Error).message}`);
       return;
     }
-    if (batch.hello !== undefined && batch.hello.clusterId === 0n && batch.hello.from === 0n) {
-      this.introduce();
+    if (batch.hello !== undefined && batch.hello.clusterId === 0n) {
+      this.introduce(batch.hello.from);
       return;
     }
     if (this.from === 0n && !this.greeted(batch.hello)) return;
@@ -364,21 +376,22 @@ class IncomingPeer {
 
   /** Its removal may be the one thing that it never hears of through the log: it is told who belongs to the cluster. */
   dismiss(): void {
-    this.introduce();
+    this.introduce(this.from);
     this.close();
   }
 
-  /** Somebody wants to join and does not know the cluster yet. */
-  private introduce(): void {
-    const { clusterId, memberId, members } = this.options;
-    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: 0n };
-    this.channel.send(encodePeerBatch(peerBatch({ hello, members: members() })));
+  /** Somebody starts with an empty directory: does not know the cluster yet, or asks whether it is new to it. */
+  private introduce(asker: bigint): void {
+    const { clusterId, memberId, members, isStarted } = this.options;
+    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: asker };
+    const tookPart = asker !== 0n && isStarted(asker);
+    this.channel.send(encodePeerBatch(peerBatch({ hello, members: members(), tookPart })));
   }
 
   private greeted(hello: PeerHello | undefined): boolean {
     const problem = hello === undefined ? 'no hello' : helloProblem(hello, this.options, hello.from);
     if (hello === undefined || problem !== undefined) {
-      if (hello?.clusterId === this.options.clusterId && this.options.isRemoved(hello.from)) this.introduce();
+      if (hello?.clusterId === this.options.clusterId && this.options.isRemoved(hello.from)) this.introduce(hello.from);
       this.refuse(problem ?? 'no hello');
       return false;
     }
@@ -398,6 +411,26 @@ class IncomingPeer {
   private refuse(reason: string): void {
     this.options.log.warn('refused a peer stream', { peer: this.label, reason });
     this.close();
+  }
+}
+
+/**
+ * What says that its sender has written a vote, a term of its own or entries: it may not forget them. Requests and
+ * answers of a pre-vote, rejections, and heartbeats' answers are sent by one who has promised nothing, too.
+ */
+function isPromise({ type, reject }: Message): boolean {
+  switch (type) {
+    case MessageType.append:
+    case MessageType.vote:
+    case MessageType.heartbeat:
+    case MessageType.snapshot:
+    case MessageType.timeoutNow:
+      return true;
+    case MessageType.appendResponse:
+    case MessageType.voteResponse:
+      return !reject;
+    default:
+      return false;
   }
 }
 

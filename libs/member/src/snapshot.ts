@@ -31,7 +31,8 @@ export interface SnapshotSenderOptions {
   readonly nowMs: () => number;
   /** False: not now. */
   readonly send: (to: bigint, chunk: SnapshotChunk) => boolean;
-  readonly isOpen: (to: bigint) => boolean;
+  /** Monotonic ms since when the stream to that member is open; undefined when it is not. */
+  readonly openSinceMs: (to: bigint) => number | undefined;
   /** The transfer has ended. */
   readonly ended: (to: bigint, ok: boolean) => void;
 }
@@ -43,6 +44,8 @@ interface Transfer {
   readonly index: number;
   readonly startedMs: number;
   progressMs: number;
+  /** Which stream the chunks went into: what was in another one may never have arrived. */
+  streamMs: number | undefined;
   sent: number;
   acked: number;
   /** Made but not taken by the stream yet. */
@@ -81,6 +84,7 @@ export class SnapshotSender {
       index,
       startedMs: nowAt,
       progressMs: nowAt,
+      streamMs: undefined,
       sent: 0,
       acked: 0,
       held: undefined,
@@ -97,7 +101,7 @@ export class SnapshotSender {
   }
 
   private pumpOne(transfer: Transfer): boolean {
-    const { send, windowChunks } = this.options;
+    const { send, openSinceMs, windowChunks } = this.options;
     if (transfer.sent - transfer.acked >= windowChunks) return false;
     if (transfer.held === undefined) {
       if (transfer.source.done) return false;
@@ -106,6 +110,7 @@ export class SnapshotSender {
     if (!send(transfer.to, transfer.held)) return false;
     transfer.held = undefined;
     transfer.sent++;
+    transfer.streamMs ??= openSinceMs(transfer.to);
     return !transfer.source.done && transfer.sent - transfer.acked < windowChunks;
   }
 
@@ -128,7 +133,9 @@ export class SnapshotSender {
 
   tick(nowMs: number): void {
     for (const transfer of this.transfers.values()) {
-      if (!this.options.isOpen(transfer.to)) this.finish(transfer, 'lost the stream');
+      const openMs = this.options.openSinceMs(transfer.to);
+      const lost = openMs === undefined || (transfer.streamMs !== undefined && transfer.streamMs !== openMs);
+      if (lost) this.finish(transfer, 'lost the stream');
       else if (nowMs - transfer.progressMs > this.options.stallMs) this.finish(transfer, 'no progress');
     }
   }

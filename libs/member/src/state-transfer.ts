@@ -55,7 +55,7 @@ export class StateTransfer {
         windowChunks: config.snapshotWindowChunks,
         stallMs: config.snapshotStallMs,
         send: (to, chunk) => parts.peers().sendChunk(to, chunk),
-        isOpen: (to) => parts.peers().isOpen(to),
+        openSinceMs: (to) => parts.peers().openSinceMs(to),
         ended: (to, ok) => {
           raft.reportSnapshot(to, ok);
           parts.loop().wake();

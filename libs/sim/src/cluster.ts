@@ -29,6 +29,8 @@ export interface SimClusterOptions {
   readonly limits?: Partial<MemberLimits>;
   readonly network?: SimNetworkOptions;
   readonly disk?: SimDiskOptions;
+  /** How long an engine's flush takes. Default 1. */
+  readonly flushMs?: number;
   readonly tracer?: Tracer;
   /** Receives each log line. */
   readonly log?: (line: string) => void;
@@ -92,6 +94,7 @@ export class SimCluster {
   private readonly options: SimClusterOptions;
   /** Machines ever made: a name is never used again. */
   private machines: number;
+  private readonly founders: readonly string[];
 
   constructor(options: SimClusterOptions) {
     this.options = options;
@@ -103,6 +106,7 @@ export class SimCluster {
       return new SimNode(`m${i + 1}`, new SimClock(this.scheduler), disk);
     });
     this.machines = this.nodes.length;
+    this.founders = this.nodes.map(({ name }) => name);
   }
 
   /** One more machine, for a member that joins; to be started after it was added. */
@@ -266,10 +270,15 @@ export class SimCluster {
     return hashes;
   }
 
+  /** Who begins the cluster is told who else does; who joins, all that there are now. */
+  private initialNames(node: SimNode): readonly string[] {
+    return node.joins ? this.nodes.map(({ name }) => name) : this.founders;
+  }
+
   private memberOptions(node: SimNode): MemberOptions {
     return {
       name: node.name,
-      initialCluster: this.nodes.map(({ name }) => ({ name, peerUrls: [peerUrl(name)] })),
+      initialCluster: this.initialNames(node).map((name) => ({ name, peerUrls: [peerUrl(name)] })),
       clusterToken: this.options.clusterToken ?? 'sim',
       initialClusterState: node.joins ? 'existing' : 'new',
       advertisePeerUrls: [peerUrl(node.name)],
@@ -291,7 +300,7 @@ export class SimCluster {
       metrics: node.metrics,
       digest: simDigest,
       disk: node.disk.port(host),
-      backends: node.engines.port({ timers }),
+      backends: node.engines.port({ timers, flushMs: this.options.flushMs ?? 1 }),
       dialPeer: (url): Channel => this.network.dial(host, url),
       fatal: (reason): never => {
         throw new FatalError(reason);

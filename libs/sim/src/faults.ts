@@ -210,6 +210,6 @@ function isRemoved(node: SimNode): boolean {
 }
 
 /** It asked a member that has not heard of it yet. Its supervisor tries again. */
-function isTooEarly(node: SimNode): boolean {
+export function isTooEarly(node: SimNode): boolean {
   return node.failure?.includes('add it first') === true;
 }

@@ -59,6 +59,7 @@ export interface Plan {
   readonly gatewayLimits: Partial<GatewayLimits>;
   readonly network: SimNetworkOptions;
   readonly disk: SimDiskOptions;
+  readonly flushMs: number;
 }
 
 /** A limit drawn so that small values are as likely as large ones. */
@@ -113,6 +114,7 @@ function ordinaryPlan(prng: Prng): Plan {
     gatewayLimits: gatewayLimits(prng),
     network: network(prng),
     disk: { syncMs: skewed(prng, 0.1, 5), spikeEvery: prng.pick([0, 50, 200]) },
+    flushMs: skewed(prng, 1, 200),
   };
 }
 

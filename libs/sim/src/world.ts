@@ -54,6 +54,7 @@ export class World {
       limits: plan.memberLimits,
       network: plan.network,
       disk: plan.disk,
+      flushMs: plan.flushMs,
       ...(options.trace === undefined
         ? {}
         : { log: (line) => this.trace.add(() => line.slice(line.indexOf(' ') + 1)) }),

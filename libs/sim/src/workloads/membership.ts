@@ -11,6 +11,7 @@ import { WireWriter } from '@quoin/contracts';
 import type { MemberStatus } from '@quoin/member';
 import { peerUrl, type SimNode } from '../cluster.ts';
 import { idRequest } from '../etcd-messages.ts';
+import { isTooEarly } from '../faults.ts';
 import { SimUser, type World } from '../world.ts';
 
 export class Operator {
@@ -55,7 +56,7 @@ export class Operator {
     const { cluster, absent, plan } = this.world;
     for (const node of cluster.nodes) {
       const isMember = urls.has(peerUrl(node.name));
-      if (isMember && absent.has(node)) this.start(node);
+      if (isMember && (absent.has(node) || isTooEarly(node))) this.start(node);
       else if (!isMember && this.present.has(node)) this.takeAway(node);
     }
     const waiting = cluster.nodes.find((node) => absent.has(node));
@@ -80,6 +81,7 @@ export class Operator {
     this.world.trace.add(() => `operator starts ${node.name}`);
     this.world.absent.delete(node);
     this.present.add(node);
+    this.world.cluster.kill(node);
     this.world.cluster.startNode(node);
   }
 
