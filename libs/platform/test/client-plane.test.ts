@@ -1,3 +1,4 @@
+import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import {
   Client,
@@ -9,7 +10,15 @@ import {
 } from '@grpc/grpc-js';
 import { unimplemented } from '@quoin/contracts';
 import type { ApiHandler, CallContext, ServerStream } from '@quoin/gateway';
-import { httpRoutes, Listener, plainRoutes, type RouteTable, RpcEdge } from '@quoin/platform';
+import {
+  httpRoutes,
+  Listener,
+  plainRoutes,
+  type RouteTable,
+  RpcEdge,
+  startTelemetry,
+  type Telemetry,
+} from '@quoin/platform';
 import { afterEach, expect, test } from 'vitest';
 
 const range = '/etcdserverpb.KV/Range';
@@ -68,21 +77,21 @@ const routes: RouteTable = {
   fallback: undefined,
 };
 
-function makeEdge(echo: Echo): RpcEdge {
+function makeEdge(echo: Echo, telemetry?: Telemetry): RpcEdge {
   return new RpcEdge(echo, {
     maxRequestBytes: 1000,
     maxConcurrentStreams: 0xffffffff,
     keepaliveMinTimeMs: 5_000,
     keepaliveIntervalMs: 7_200_000,
     keepaliveTimeoutMs: 20_000,
-    telemetry: undefined,
+    telemetry,
     plain: plainRoutes(routes),
   });
 }
 
-async function serve() {
+async function serve(telemetry?: Telemetry) {
   const echo = new Echo();
-  const api = makeEdge(echo);
+  const api = makeEdge(echo, telemetry);
   const listener = new Listener({
     onHttp2: (socket) => api.accept(socket),
     onHttp1: httpRoutes(routes),
@@ -151,6 +160,40 @@ test('a unary call carries bytes, metadata and the deadline, and gets pieces as 
   expect(context.trace).toBeUndefined();
   expect((await call(client, range, 'x')).response).toBe('x');
   expect(echo.contexts[1]!.deadlineMs).toBeUndefined();
+});
+
+test('grpc-trace-bin is read as bytes: from grpc-js, without padding, and the first of several', async () => {
+  // Nobody listens there, and the dice never say yes: a context can only come from the caller.
+  const config = { address: '127.0.0.1:9', serviceName: '', instanceId: 'i', samplingRatio: 0 };
+  const telemetry = await startTelemetry(config, { service: 'test', version: '0' });
+  closers.push(() => void telemetry.shutdown());
+  const { echo, client, port } = await serve(telemetry);
+  const traceId = '0af7651916cd43dd8448eb211c80319c';
+  const bin = Buffer.from(`0000${traceId}01b7ad6b71692033310201`, 'hex');
+  const metadata = new MetadataClass();
+  metadata.set('grpc-trace-bin', bin);
+  await call(client, range, 'x', { metadata });
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  const header = async (value: string) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': range,
+      'content-type': 'application/grpc',
+      'grpc-trace-bin': value,
+    });
+    stream.end(Buffer.from([0, 0, 0, 0, 1, 120]));
+    stream.resume();
+    await new Promise((resolve) => stream.once('close', resolve));
+  };
+  const text = bin.toString('base64');
+  expect(text).toMatch(/=$/);
+  await header(text.replace(/=+$/, ''));
+  await header(`${text},AAAA`);
+  await header('not base64!');
+  await header('');
+  session.close();
+  const traces = echo.contexts.map(({ trace }) => trace && Buffer.from(trace).toString('hex', 0, 16));
+  expect(traces).toEqual([traceId, traceId, traceId, undefined, undefined]);
 });
 
 test('a status comes back with its code and exact text', async () => {

@@ -1,5 +1,6 @@
 import type { Clock } from '@quoin/base';
 import { concatBytes, utf8 } from '@quoin/base';
+import { decodeBinaryValue, isBinaryKey } from './binary-metadata.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { encodeHeaders, type HeaderField } from './hpack.ts';
@@ -68,10 +69,13 @@ export interface GrpcServerPorts {
   readonly handler: GrpcHandler;
   /** Whether the path takes one request message and gives one answer. Unknown paths count as such. */
   readonly isStreaming: (path: string) => boolean;
-  /** Begins the span of a call; undefined when tracing is off or the call is not sampled. */
+  /**
+   * Begins the span of a call; undefined when tracing is off or the call is not sampled.
+   * `metadata` gives the first value: bytes for keys that end in `-bin`, text for others.
+   */
   readonly span: (
     path: string,
-    metadata: (key: string) => string | undefined,
+    metadata: (key: string) => string | Uint8Array | undefined,
     peer: string,
   ) => CallSpan | undefined;
   /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
@@ -200,7 +204,11 @@ export class GrpcServerConnection {
         `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
       );
     }
-    const span = this.ports.span(path, find, this.peer);
+    const metadata = (key: string): string | Uint8Array | undefined => {
+      const value = find(key);
+      return value !== undefined && isBinaryKey(key) ? decodeBinaryValue(value) : value;
+    };
+    const span = this.ports.span(path, metadata, this.peer);
     const context: GrpcCallContext = {
       deadlineMs: timeoutMs === undefined ? undefined : this.ports.clock.monotonicMs() + timeoutMs,
       metadata: find,
