@@ -43,14 +43,19 @@ async function main(): Promise<number> {
   let cluster: Cluster | undefined;
   let stopping = false;
   const end = Promise.withResolvers<number>();
+  let stoppingSinceMs = 0;
   const stop = (code: number): void => {
+    // Ctrl-C below npm comes twice, from the terminal and from npm: within a second it is the same one.
+    if (stopping && performance.now() - stoppingSinceMs < 1_000) return;
     if (stopping) process.exit(130);
     stopping = true;
+    stoppingSinceMs = performance.now();
     if (cluster === undefined) end.resolve(code);
     else cluster.stop().then(() => end.resolve(code), end.reject);
   };
-  process.on('SIGINT', () => stop(0));
-  process.on('SIGTERM', () => stop(0));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop(0));
+  // The terminal may go before everything has stopped: what cannot be shown then is not worth dying for.
+  process.stdout.on('error', () => {});
   const onDeath = (name: string, how: string): void => {
     if (stopping || cluster === undefined) return;
     if (!values.restart) {

@@ -19,6 +19,8 @@ export interface Running {
   stop(): Promise<void>;
 }
 
+/** Ctrl-C below npm comes twice, from the terminal and from npm: within this time it is the same one. */
+const repeatMs = 1_000;
 /** A clean stop that takes longer is broken off. */
 const stopTimeoutMs = 15_000;
 
@@ -65,9 +67,12 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
   process.on('unhandledRejection', fail);
   let running: Running | undefined;
   let stopping = false;
+  let stoppingSinceMs = 0;
   const stop = (why: string): void => {
+    if (stopping && performance.now() - stoppingSinceMs < repeatMs) return;
     if (stopping) process.exit(128 + (signalNumbers[why] ?? 1));
     stopping = true;
+    stoppingSinceMs = performance.now();
     log.info('stopping', { reason: why });
     // While it still starts there is nothing that a clean stop could save.
     if (running === undefined) process.exit(0);
