@@ -42,6 +42,8 @@ test('gateway, leader and followers in one trace, with parents that are there an
   expect(roots).toHaveLength(1);
   expect(roots[0]!.service).toContain('gateway');
   expect(roots[0]!.instance).toBe('g2');
+  const gatewaySpans = put.filter((s) => s.service.includes('gateway')).map((s) => s.name);
+  expect(gatewaySpans.sort()).toEqual(['etcdserverpb.KV/Put', 'gateway.route']);
   expect(put.filter((s) => s.parentId !== '' && !known.has(s.parentId))).toEqual([]);
   for (const span of put) expect(span.endNs).toBeGreaterThanOrEqual(span.startNs);
   // Processes of one machine share a clock, up to its resolution; followers may go on after the client has its answer.

@@ -263,7 +263,7 @@ export class Gateway implements ApiHandler {
     const span =
       tracer === undefined || context.trace === undefined
         ? undefined
-        : tracer.start(route.counts.rpc.path.slice(1), context.trace);
+        : tracer.start('gateway.route', context.trace);
     const call = this.core.forward(
       what,
       request,
