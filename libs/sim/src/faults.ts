@@ -90,7 +90,7 @@ export class Faults {
 
   private restart(node: SimNode): void {
     this.judge(node);
-    if (this.world.absent.has(node) || isRemoved(node)) return;
+    if (this.world.absent.has(node) || (isRemoved(node) && !isTooEarly(node))) return;
     // One that did not open lives on as a process without a member.
     this.world.cluster.kill(node);
     const healthy = node.disk.fault === undefined && node.disk.capacityBytes === Number.POSITIVE_INFINITY;
@@ -209,7 +209,10 @@ function isRemoved(node: SimNode): boolean {
   return node.failure?.includes('removed from the cluster') === true;
 }
 
-/** It asked a member that has not heard of it yet. Its supervisor tries again. */
+/** It wanted to join, and asked a member that has not heard of it yet. Its supervisor tries again. */
 export function isTooEarly(node: SimNode): boolean {
-  return node.failure?.includes('add it first') === true;
+  const { failure } = node;
+  if (failure === undefined || !node.joins || node.disk.files().some((path) => path.endsWith('.wal')))
+    return false;
+  return failure.includes('add it first') || isRemoved(node);
 }

@@ -62,9 +62,13 @@ export interface Plan {
   readonly flushMs: number;
 }
 
-/** A limit drawn so that small values are as likely as large ones. */
+/** Drawn so that small values are as likely as large ones. */
+function skewedMs(prng: Prng, low: number, high: number): number {
+  return low * (high / low) ** prng.float();
+}
+
 function skewed(prng: Prng, low: number, high: number): number {
-  return Math.round(low * (high / low) ** prng.float());
+  return Math.round(skewedMs(prng, low, high));
 }
 
 export function makePlan(prng: Prng): Plan {
@@ -113,7 +117,7 @@ function ordinaryPlan(prng: Prng): Plan {
     memberLimits: memberLimits(prng),
     gatewayLimits: gatewayLimits(prng),
     network: network(prng),
-    disk: { syncMs: skewed(prng, 0.1, 5), spikeEvery: prng.pick([0, 50, 200]) },
+    disk: { syncMs: skewedMs(prng, 0.1, 5), spikeEvery: prng.pick([0, 50, 200]) },
     flushMs: skewed(prng, 1, 200),
   };
 }
@@ -160,7 +164,7 @@ function gatewayLimits(prng: Prng): Partial<GatewayLimits> {
 
 function network(prng: Prng): SimNetworkOptions {
   return {
-    delayMs: skewed(prng, 0.1, 5),
+    delayMs: skewedMs(prng, 0.1, 5),
     bytesPerMs: prng.chance(0.2) ? 2_000 : Number.POSITIVE_INFINITY,
     silentDeaths: prng.chance(0.3),
     silenceMs: prng.pick([300, 1_000, 5_000, 10_000]),
