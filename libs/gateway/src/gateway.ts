@@ -68,6 +68,9 @@ interface UnaryRoute {
 
 type OpenStream = (context: CallContext, stream: ServerStream) => StreamHandler;
 
+/** Metadata key that etcd's clients send. */
+const clientVersionKey = 'client-api-version';
+
 const noCancel: CancelCall = () => undefined;
 
 /** The stateless client API of a cluster. */
@@ -164,7 +167,7 @@ export class Gateway implements ApiHandler {
     const route = this.routes.get(path);
     if (route === undefined) return this.refuse(reply, this.unserved(path));
     const { counts } = route;
-    this.metrics.startUnary(counts);
+    this.metrics.startUnary(counts, context.metadata(clientVersionKey));
     this.unaryUnderWay++;
     const end = (status: RpcStatus | null, pieces: readonly Uint8Array[]): void => {
       this.unaryUnderWay--;
@@ -187,7 +190,7 @@ export class Gateway implements ApiHandler {
       this.core.later(() => stream.end(this.unserved(path)));
       return;
     }
-    this.metrics.startStream(route.counts);
+    this.metrics.startStream(route.counts, context.metadata(clientVersionKey));
     const tracked = new TrackedStream(this.core, stream, route.counts, wantsLeader(context), () =>
       this.openStreams.delete(tracked),
     );

@@ -10,6 +10,15 @@ const grpcTypes = {
 
 const codes = 17;
 
+/** Client versions that are told apart in metrics; further ones count as `other`. */
+const clientVersionsMax = 32;
+const clientVersionFormat = /^[\x21-\x7e]{1,32}$/;
+
+interface RequestCounts {
+  unary: number;
+  stream: number;
+}
+
 /** Counts of one RPC, kept as plain numbers: a call touches no string. */
 export class RpcCounts {
   readonly rpc: Rpc;
@@ -54,11 +63,14 @@ class RpcMetric implements Metric {
   }
 }
 
+function requestTypes(counts: RequestCounts): (keyof RequestCounts)[] {
+  return (['unary', 'stream'] as const).filter((type) => counts[type] > 0);
+}
+
 /** Counts per RPC under the names of grpc-prometheus, and etcd's count of client requests. */
 export class ApiMetrics {
   private readonly counts = new Map<string, RpcCounts>();
-  private unary = 0;
-  private stream = 0;
+  private readonly clients = new Map<string, RequestCounts>();
 
   constructor(registry: MetricRegistry) {
     const each = (value: (counts: RpcCounts) => number) => (): Sample[] =>
@@ -90,17 +102,13 @@ export class ApiMetrics {
       each((c) => c.sent),
     );
     add('etcd_server_client_requests_total', 'The total number of client requests per client version.', () =>
-      [
-        ['unary', this.unary],
-        ['stream', this.stream],
-      ].map(([type, value]) => ({
-        suffix: '',
-        labels: [
-          ['client_api_version', 'unknown'],
-          ['type', String(type)],
-        ],
-        value: Number(value),
-      })),
+      [...this.clients].flatMap(([version, counts]) =>
+        requestTypes(counts).map((type) => ({
+          suffix: '' as const,
+          labels: [['client_api_version', version] as const, ['type', type] as const],
+          value: counts[type],
+        })),
+      ),
     );
   }
 
@@ -113,15 +121,31 @@ export class ApiMetrics {
     return counts;
   }
 
-  startUnary(counts: RpcCounts): void {
-    this.unary++;
+  /** `version`: the client's metadata `client-api-version`. */
+  startUnary(counts: RpcCounts, version: string | undefined): void {
+    this.countsOf(version).unary++;
     counts.started++;
     counts.received++;
   }
 
-  startStream(counts: RpcCounts): void {
-    this.stream++;
+  startStream(counts: RpcCounts, version: string | undefined): void {
+    this.countsOf(version).stream++;
     counts.started++;
+  }
+
+  private countsOf(version: string | undefined): RequestCounts {
+    const known = version === undefined ? undefined : this.clients.get(version);
+    if (known !== undefined) return known;
+    let label = 'unknown';
+    if (version !== undefined && clientVersionFormat.test(version)) {
+      label = this.clients.size < clientVersionsMax ? version : 'other';
+    }
+    let counts = this.clients.get(label);
+    if (counts === undefined) {
+      counts = { unary: 0, stream: 0 };
+      this.clients.set(label, counts);
+    }
+    return counts;
   }
 
   private handled(): Sample[] {

@@ -357,6 +357,36 @@ test('an election: campaign, proclaim, leader, observe, resign', () => {
 
 // Around all of them.
 
+test("requests are counted by the client's version, and a client cannot make labels without end", () => {
+  const { world, gateway, ports } = setup();
+  const ask = (version?: string) =>
+    unary(
+      world,
+      gateway,
+      '/etcdserverpb.KV/Range',
+      bytes(RangeRequestSchema, { key: utf8('a') }),
+      contextOf(version === undefined ? {} : { 'client-api-version': version }),
+    );
+  for (const version of ['3.7', '3.7', '3.4', undefined, '', 'x'.repeat(1_000), 'a\nb']) ask(version);
+  for (let i = 0; i < 1_000; i++) ask(`9.${i}`);
+  const stream = new TestStream();
+  gateway.stream('/etcdserverpb.Watch/Watch', contextOf({ 'client-api-version': '3.7' }), stream);
+  world.run(100);
+  const text = renderMetrics(ports.metrics.all());
+  const counts = new Map(
+    [...text.matchAll(/client_requests_total\{client_api_version="(.*)",type="(.*)"\} (\d+)/g)].map(
+      ([, version, type, n]) => [`${version} ${type}`, Number(n)],
+    ),
+  );
+  expect(counts.get('3.7 unary')).toBe(2);
+  expect(counts.get('3.7 stream')).toBe(1);
+  expect(counts.get('3.4 unary')).toBe(1);
+  expect(counts.get('unknown unary')).toBe(4);
+  expect(counts.get('other unary')).toBeGreaterThan(900);
+  expect(counts.size).toBeLessThan(50);
+  expect([...counts.values()].reduce((a, b) => a + b)).toBe(1_008);
+});
+
 test('metrics count calls by RPC and code', () => {
   const { world, gateway, ports } = setup();
   unary(world, gateway, '/etcdserverpb.KV/Range', bytes(RangeRequestSchema, { key: utf8('a') }));
@@ -391,7 +421,7 @@ test('a sampled call has a span, whose context goes to the member', () => {
   const sampled = { ...contextOf(), trace: new Uint8Array(25).fill(1) };
   unary(world, gateway, '/etcdserverpb.KV/Range', bytes(RangeRequestSchema, { key: utf8('a') }), sampled);
   world.run(20);
-  expect(ended).toEqual(['etcdserverpb.KV/Range below 1', 'end']);
+  expect(ended).toEqual(['gateway.route below 1', 'end']);
   expect([...cluster.members[0]!.seen.at(-1)!.trace]).toEqual([...context]);
 });
 
