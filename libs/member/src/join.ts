@@ -1,12 +1,21 @@
 /**
- * The first start of a member that was added to a running cluster: it asks the others which cluster this is and
- * which member it is itself, told apart by its peer URLs.
+ * The first start of a member, that is every start with an empty directory.
+ *
+ * One that was added to a running cluster asks the others which cluster this is and which member it is itself, told
+ * apart by its peer URLs.
  *
  *   dial each other member in turn ──hello without cluster id──► answer: cluster id, members
  *        ▲                                                          │ this member's URLs are among them
  *        └── no answer: the next one, again after a pause ◄── not ──┘      └──► ids
+ *
+ * Then, and before a member of a new cluster takes part, all are asked whether that id is new to them. If its directory
+ * was lost it has forgotten what it voted for and acknowledged, and could undo what a quorum with it has decided. Whom
+ * nobody can say that of is new: nobody may be there yet. Known is a member
+ *
+ *   that has made itself known through the log (table `started`): outlives restarts, comes with the first leader
+ *   whose vote or acknowledgement was heard in this life of the one that is asked: the moments before that
  */
-import type { Timer } from '@quoin/base';
+import { hexId, type Timer } from '@quoin/base';
 import type { MemberInfo } from '@quoin/contracts';
 import type { MemberConfig } from './config.ts';
 import { decodePeerBatch, encodePeerBatch, peerBatch } from './peer-codec.ts';
@@ -20,6 +29,8 @@ export interface Introduction {
 }
 
 const answerTimeoutMs = 3_000;
+/** A first start waits so long for members that do not even refuse. */
+const newcomerTimeoutMs = 1_500;
 const pauseMs = 500;
 /** So long somebody may take to answer: the others may be starting, too. */
 const attemptsMax = 40;
@@ -37,7 +48,7 @@ export function introduce(
   }
   const attempt = (number: number): void => {
     if (number === attemptsMax) return cb(new Error(`no member answered: ${urls.join(', ')}`), null);
-    ask(ports, urls[number % urls.length]!, (answer) => {
+    ask(ports, urls[number % urls.length]!, 0n, answerTimeoutMs, (answer) => {
       if (answer === undefined) {
         ports.timers.after(number % urls.length === urls.length - 1 ? pauseMs : 0, () => attempt(number + 1));
         return;
@@ -51,15 +62,60 @@ export function introduce(
         );
         return;
       }
-      cb(null, { ...answer, memberId: own.id });
+      const { clusterId, members } = answer;
+      cb(null, { clusterId, members, memberId: own.id });
     });
   };
   attempt(0);
 }
 
-type ClusterAnswer = Omit<Introduction, 'memberId'>;
+/** Asks all others at once. The error is one line for the operator. */
+export function checkNewcomer(
+  self: Introduction,
+  ports: MemberPorts,
+  cb: (error: Error | null) => void,
+): void {
+  const { clusterId, memberId, members } = self;
+  const urls = members.filter((member) => member.id !== memberId).flatMap((member) => member.peerUrls);
+  let waiting = urls.length;
+  let over = false;
+  const end = (error: Error | null): void => {
+    if (!over) cb(error);
+    over = true;
+  };
+  if (waiting === 0) ports.timers.endOfTurn(() => end(null));
+  for (const url of urls) {
+    ask(ports, url, memberId, newcomerTimeoutMs, (answer) => {
+      waiting--;
+      const problem = answer?.clusterId === clusterId ? newcomerProblem(self, answer) : undefined;
+      if (problem !== undefined) end(new Error(problem));
+      else if (waiting === 0) end(null);
+    });
+  }
+}
 
-function ask(ports: MemberPorts, url: string, cb: (answer: ClusterAnswer | undefined) => void): void {
+function newcomerProblem(self: Introduction, answer: ClusterAnswer): string | undefined {
+  const id = hexId(self.memberId);
+  const again = 'start it with an empty data directory and --initial-cluster-state existing';
+  if (answer.members.every((member) => member.id !== self.memberId)) {
+    return `member ${id} has been permanently removed from the cluster: add it as a new one (member add), then ${again}`;
+  }
+  if (!answer.tookPart) return undefined;
+  return `member ${id} has already been bootstrapped, but its data directory is empty: restore the directory, or remove the member and add it again (member remove, member add), then ${again}`;
+}
+
+interface ClusterAnswer extends Omit<Introduction, 'memberId'> {
+  readonly tookPart: boolean;
+}
+
+/** `from` 0n: a member that does not know its id yet. */
+function ask(
+  ports: MemberPorts,
+  url: string,
+  from: bigint,
+  timeoutMs: number,
+  cb: (answer: ClusterAnswer | undefined) => void,
+): void {
   const channel = ports.dialPeer(url);
   let timer: Timer | undefined;
   let over = false;
@@ -70,17 +126,17 @@ function ask(ports: MemberPorts, url: string, cb: (answer: ClusterAnswer | undef
     channel.close();
     cb(answer);
   };
-  timer = ports.timers.after(answerTimeoutMs, () => end(undefined));
+  timer = ports.timers.after(timeoutMs, () => end(undefined));
   channel.onDrain = () => {};
   channel.onClose = () => end(undefined);
   channel.onMessage = (bytes) => {
     try {
-      const { hello, members } = decodePeerBatch(bytes);
-      end(hello === undefined ? undefined : { clusterId: hello.clusterId, members });
+      const { hello, members, tookPart } = decodePeerBatch(bytes);
+      end(hello === undefined ? undefined : { clusterId: hello.clusterId, members, tookPart });
     } catch {
       end(undefined);
     }
   };
-  const hello = { protocol: peerProtocol, clusterId: 0n, from: 0n, to: 0n };
+  const hello = { protocol: peerProtocol, clusterId: 0n, from, to: 0n };
   channel.send(encodePeerBatch(peerBatch({ hello })));
 }

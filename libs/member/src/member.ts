@@ -434,6 +434,7 @@ export class Member {
       dial: ports.dialPeer,
       maxQueueBytes: config.maxPeerQueueBytes,
       isRemoved: (id) => this.machine.membership.isRemoved(id),
+      isStarted: (id) => this.machine.membership.isStarted(id),
       onRemoved: () => this.removed(),
       members: () => this.machine.membership.members,
       onMessages: (messages) => this.loop.receive(messages),

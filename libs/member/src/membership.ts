@@ -22,6 +22,7 @@ export class Membership {
   confState: ConfState;
   private readonly byId = new Map<bigint, MemberInfo>();
   private readonly removedIds = new Set<bigint>();
+  private readonly startedIds = new Set<bigint>();
   private sorted: readonly MemberInfo[] | undefined;
 
   private constructor(clusterId: bigint, confState: ConfState) {
@@ -45,7 +46,7 @@ export class Membership {
 
   /** Removes every trace of a membership: a restored state belongs to a new cluster. */
   static clear(store: Store): void {
-    for (const table of [Table.members, Table.removed, Table.cluster]) {
+    for (const table of [Table.members, Table.removed, Table.started, Table.cluster]) {
       const keys: Uint8Array[] = [];
       store.scanRecords(table, (key) => void keys.push(key));
       for (const key of keys) store.putRecord(table, key, null);
@@ -63,6 +64,7 @@ export class Membership {
       membership.byId.set(member.id, member);
     });
     store.scanRecords(Table.removed, (key) => void membership.removedIds.add(keyId(key)));
+    store.scanRecords(Table.started, (key) => void membership.startedIds.add(keyId(key)));
     return membership;
   }
 
@@ -80,10 +82,19 @@ export class Membership {
     return this.removedIds.has(id);
   }
 
+  /** True once that member has made itself known through the log. */
+  isStarted(id: bigint): boolean {
+    return this.startedIds.has(id);
+  }
+
   /** At apply. An unknown member's attributes are late news of one that was removed. */
   setAttributes(store: Store, attributes: AttributesRequest): void {
     const member = this.byId.get(attributes.memberId);
     if (member === undefined) return;
+    if (!this.startedIds.has(member.id)) {
+      this.startedIds.add(member.id);
+      store.putRecord(Table.started, idKey(member.id), emptyRecord);
+    }
     this.put(store, { ...member, name: attributes.name, clientUrls: [...attributes.clientUrls] });
   }
 
@@ -115,6 +126,8 @@ export class Membership {
     if (kind === 'remove') {
       this.byId.delete(change.memberId);
       this.removedIds.add(change.memberId);
+      if (this.startedIds.delete(change.memberId))
+        store.putRecord(Table.started, idKey(change.memberId), null);
       this.sorted = undefined;
       store.putRecord(Table.members, idKey(change.memberId), null);
       store.putRecord(Table.removed, idKey(change.memberId), emptyRecord);

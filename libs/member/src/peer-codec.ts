@@ -40,14 +40,16 @@ export interface PeerBatch {
   readonly ack: SnapshotAck | undefined;
   /** The cluster as the answering member knows it, for one that is about to join. */
   readonly members: readonly MemberInfo[];
+  /** With members: the one that asked has taken part in the cluster before. */
+  readonly tookPart: boolean;
 }
 
 const writer = new WireWriter();
 
 /** A batch of the parts that are given. */
 export function peerBatch(parts: Partial<PeerBatch>): PeerBatch {
-  const { hello, messages = [], chunks = [], ack, members = [] } = parts;
-  return { hello, messages, chunks, ack, members };
+  const { hello, messages = [], chunks = [], ack, members = [], tookPart = false } = parts;
+  return { hello, messages, chunks, ack, members, tookPart };
 }
 
 export function encodePeerBatch(batch: PeerBatch): Uint8Array {
@@ -74,6 +76,7 @@ export function encodePeerBatch(batch: PeerBatch): Uint8Array {
     w.close(mark, 20);
   }
   for (const member of batch.members) w.bytesItem(42, encodeMemberRecord(member));
+  w.bool(48, batch.tookPart);
   return w.finish();
 }
 
@@ -143,6 +146,7 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
   const messages: Message[] = [];
   const chunks: SnapshotChunk[] = [];
   const members: MemberInfo[] = [];
+  let tookPart = false;
   while (r.more()) {
     const tag = r.tag();
     if (tag === 18) {
@@ -159,9 +163,10 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
       ack = readAck(r);
       r.leave(outer);
     } else if (tag === 42) members.push(decodeMemberRecord(r.bytes()));
+    else if (tag === 48) tookPart = r.bool();
     else r.skip(tag);
   }
-  return { hello, messages, chunks, ack, members };
+  return { hello, messages, chunks, ack, members, tookPart };
 }
 
 function readHello(r: WireReader): PeerHello {

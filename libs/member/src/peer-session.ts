@@ -391,7 +391,8 @@ class IncomingPeer {
   private greeted(hello: PeerHello | undefined): boolean {
     const problem = hello === undefined ? 'no hello' : helloProblem(hello, this.options, hello.from);
     if (hello === undefined || problem !== undefined) {
-      if (hello?.clusterId === this.options.clusterId && this.options.isRemoved(hello.from)) this.introduce(hello.from);
+      if (hello?.clusterId === this.options.clusterId && this.options.isRemoved(hello.from))
+        this.introduce(hello.from);
       this.refuse(problem ?? 'no hello');
       return false;
     }

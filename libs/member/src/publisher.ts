@@ -59,7 +59,7 @@ export class Publisher {
   private isPublished(): boolean {
     const { machine, memberId, config } = this.parts;
     const own = machine.membership.get(memberId);
-    if (own === undefined) return false;
+    if (own === undefined || !machine.membership.isStarted(memberId)) return false;
     return own.name === config.name && own.clientUrls.join() === config.advertiseClientUrls.join();
   }
 

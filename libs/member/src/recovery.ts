@@ -15,7 +15,7 @@ import { bootstrapState, joiningState, type RaftState, type SnapshotMeta } from 
 import { Wal, type WalOptions, type Recovered as WalRecovered } from '@quoin/wal';
 import { clusterIdOf, memberIdOf } from './cluster-ids.ts';
 import type { MemberConfig } from './config.ts';
-import { type Introduction, introduce } from './join.ts';
+import { checkNewcomer, type Introduction, introduce } from './join.ts';
 import { Membership } from './membership.ts';
 import type { MemberPorts } from './ports.ts';
 
@@ -96,12 +96,19 @@ class Bootstrap {
   private begin(): void {
     if (this.config.initialClusterState === 'new') {
       const initial = initialMembership(this.config, this.ports);
-      this.openStore(initial, bootstrapState(initial.members.map((member) => member.id)));
+      this.check(initial, bootstrapState(initial.members.map((member) => member.id)));
       return;
     }
     introduce(this.config, this.ports, (error, introduction) => {
       if (introduction === null) this.fail(error);
-      else this.openStore(introduction, joiningState());
+      else this.check(introduction, joiningState());
+    });
+  }
+
+  private check(introduction: Introduction, raft: RaftState): void {
+    checkNewcomer(introduction, this.ports, (error) => {
+      if (error === null) this.openStore(introduction, raft);
+      else this.fail(error);
     });
   }
 

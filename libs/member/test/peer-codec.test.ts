@@ -61,6 +61,7 @@ const batch: fc.Arbitrary<PeerBatch> = fc.record({
     }),
     { maxLength: 2 },
   ),
+  tookPart: fc.boolean(),
   ack: fc.option(fc.record({ transfer: counter, nextSequence: counter, error: fc.string() }), {
     nil: undefined,
   }),

@@ -42,6 +42,18 @@ for (const advertised of [['http://client:2379'], []]) {
   });
 }
 
+test('a member that is emptied right after its first acknowledgement does not start anew either', () => {
+  const cluster = new SimCluster({ seed: 87 });
+  for (const node of cluster.nodes.slice(0, 2)) cluster.startNode(node);
+  const committed = (node: SimNode | undefined): number => node?.member?.status().commitIndex ?? 0;
+  expect(cluster.runUntil(() => committed(cluster.leader()) > 1, 10_000)).toBe(true);
+  const follower = cluster.nodes.slice(0, 2).find((node) => node !== cluster.leader())!;
+  const fresh = emptied(cluster, follower, 10);
+  cluster.startNode(fresh);
+  cluster.run(3_000);
+  expect(fresh.failure).toContain('has already been bootstrapped');
+});
+
 test('an emptied member does not join again under the id that it had', () => {
   const { cluster } = started(82);
   const fresh = emptied(cluster, follower(cluster), 6);
