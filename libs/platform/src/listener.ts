@@ -15,7 +15,9 @@ const sniffBytes = 5;
 /** A connection that says nothing for so long is closed. */
 const sniffTimeoutMs = 10_000;
 /** As etcd's ReadHeaderTimeout. */
-const headersTimeoutMs = 300_000;
+const headersTimeoutMsDefault = 300_000;
+/** How often connections are looked at, as far as the timeout is not shorter. */
+const headersCheckIntervalMs = 30_000;
 
 export interface ListenerOptions {
   /** Connections that speak HTTP/2. What they sent so far is put back first. Undefined: closed. */
@@ -24,6 +26,8 @@ export interface ListenerOptions {
   /** A request to go on in another protocol. Undefined, or false: refused. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket, head: Buffer) => boolean;
   readonly reusePort?: boolean;
+  /** An HTTP/1.1 connection whose request headers take longer is cut. Default 5 min. */
+  readonly headersTimeoutMs?: number;
 }
 
 /**
@@ -42,7 +46,18 @@ export class Listener {
 
   constructor(options: ListenerOptions) {
     this.options = options;
-    this.http = createHttpServer({ headersTimeout: headersTimeoutMs }, options.onHttp1);
+    const { headersTimeoutMs = headersTimeoutMsDefault } = options;
+    this.http = createHttpServer(
+      {
+        headersTimeout: headersTimeoutMs,
+        // A body may be a stream of the JSON API.
+        requestTimeout: 0,
+        connectionsCheckingInterval: Math.min(headersCheckIntervalMs, headersTimeoutMs),
+      },
+      options.onHttp1,
+    );
+    // This server never listens, but node:http begins to look for overdue headers when it is told that it does.
+    this.http.emit('listening');
     if (options.onUpgrade === undefined) return;
     this.http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
       if (options.onUpgrade?.(request, socket, head) !== true) {
@@ -72,7 +87,8 @@ export class Listener {
   close(): void {
     for (const server of this.servers) server.close();
     this.servers.length = 0;
-    this.http.closeIdleConnections();
+    // Closes idle connections, and ends the check of the others.
+    this.http.close();
   }
 
   /** Cuts what is still open. */

@@ -196,6 +196,50 @@ test('grpc-trace-bin is read as bytes: from grpc-js, without padding, and the fi
   expect(traces).toEqual([traceId, traceId, traceId, undefined, undefined]);
 });
 
+test('a client whose headers never end is cut, one whose answer or body takes long is not', async () => {
+  const listener = new Listener({
+    onHttp2: undefined,
+    onHttp1: (request, response) => {
+      if (request.method === 'POST') request.on('end', () => response.end('body read')).resume();
+      else setTimeout(() => response.end('late'), 900);
+    },
+    headersTimeoutMs: 300,
+  });
+  closers.push(() => listener.destroy());
+  const [port] = await listener.listen([{ text: 'http://127.0.0.1:0', host: '127.0.0.1', port: 0 }]);
+  const trickle = (start: string, more: string, lastMs: number, last: string) =>
+    new Promise<{ got: string; afterMs: number }>((resolve) => {
+      const socket = connect(port!, '127.0.0.1');
+      const began = performance.now();
+      let got = '';
+      socket.write(start);
+      const timer = setInterval(() => socket.writable && socket.write(more), 50);
+      const end = setTimeout(() => {
+        clearInterval(timer);
+        if (socket.writable) socket.end(last);
+      }, lastMs);
+      socket.on('data', (data) => {
+        got += data.toString();
+      });
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        clearInterval(timer);
+        clearTimeout(end);
+        resolve({ got, afterMs: performance.now() - began });
+      });
+    });
+  const head = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n';
+  const [slow, late, body] = await Promise.all([
+    trickle('GET / HTTP/1.1\r\nHost: a\r\n', 'X-More: 1\r\n', 5_000, '\r\n'),
+    trickle('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', '', 2_000, ''),
+    trickle(`${head}Connection: close\r\n\r\n`, '1\r\nx\r\n', 1_000, '0\r\n\r\n'),
+  ]);
+  expect(slow.afterMs).toBeLessThan(2_000);
+  expect(slow.got).toMatch(/^(HTTP\/1.1 408|$)/);
+  expect(late.got).toMatch(/late/);
+  expect(body.got).toMatch(/body read/);
+});
+
 test('a status comes back with its code and exact text', async () => {
   const { client } = await serve();
   const { error } = await call(client, range, 'fail');
