@@ -116,7 +116,7 @@ export const mutants: readonly Mutant[] = [
       'Segments are released up to the applied index, whether or not the store has been flushed that far.',
     file: 'libs/member/src/upkeep.ts',
     find: 'target = Math.min(target, this.flushedIndex, holdIndex());',
-    replace: 'target = Math.min(this.parts.store().appliedIndex, holdIndex());',
+    replace: 'target = this.parts.store().appliedIndex;',
   },
   {
     name: 'snapshot-loses-a-lease',

@@ -46,6 +46,7 @@ export interface SimReport {
 /** Bounds within which a healed cluster must be well again, in virtual ms. */
 const membershipWithinMs = 30_000;
 const leaderWithinMs = 15_000;
+const silentLinksMs = 6_500;
 const answersWithinMs = 15_000;
 const evenWithinMs = 20_000;
 const watchersWithinMs = 15_000;
@@ -113,8 +114,8 @@ class Run {
     world.working = false;
     this.settleMembership();
     this.within(leaderWithinMs, 'a leader that all know', () => this.agreed());
-    // Gateways that were told of broken links pause before they dial again.
-    cluster.run(3_000);
+    // A gateway takes a silent link for dead after 4 s, and pauses before it dials again.
+    cluster.run(silentLinksMs);
     this.faults.heal(true);
     this.within(answersWithinMs, 'an answer to every call', () => world.inFlight === 0);
     this.writeOnce();
