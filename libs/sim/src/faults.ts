@@ -13,11 +13,16 @@ export class Faults {
   private readonly excused = new Set<SimNode>();
   /** Elections to come that will be disturbed. */
   private elections = 0;
+  /** Leaders to come that will not get far. */
+  private leaders = 0;
+  /** Nothing goes wrong any more. */
+  private over = false;
 
   constructor(world: World) {
     this.world = world;
     this.prng = new Prng(world.prng.u32());
     world.witness.onCandidate = () => this.electionBegins();
+    world.witness.onLeader = (node) => this.leaderBegins(node);
   }
 
   /** One more thing happens: a fault, or the end of all. */
@@ -37,6 +42,11 @@ export class Faults {
   /** Everything is whole. Unless it is the last time, some members that are down stay down for a while. */
   heal(last: boolean): void {
     const { cluster, fronts, trace } = this.world;
+    if (last) {
+      this.over = true;
+      this.elections = 0;
+      this.leaders = 0;
+    }
     trace.add(() => (last ? 'heal for good' : 'heal'));
     cluster.heal();
     for (const a of this.names()) {
@@ -71,7 +81,25 @@ export class Faults {
     const { cluster } = this.world;
     const delayMs = this.prng.float() * this.prng.pick([2, 10, 50]);
     const node = this.prng.pick(cluster.nodes);
-    cluster.scheduler.after(delayMs, () => this.bounce(node));
+    cluster.scheduler.after(delayMs, () => {
+      if (cluster.nodes.includes(node) && !this.world.absent.has(node)) this.bounce(node);
+    });
+  }
+
+  /** Who has just been elected fails before, or while, it brings its first entries to others (Raft, figure 8). */
+  private leaderBegins(node: SimNode): void {
+    this.world.trace.add(() => `${node.name} leads`);
+    if (this.leaders === 0) return;
+    this.leaders--;
+    const { cluster, plan } = this.world;
+    const delayMs = this.prng.float() * 4 * (plan.network.delayMs ?? 1);
+    const kind = this.prng.below(4);
+    cluster.scheduler.after(delayMs, () => {
+      if (this.over || !node.running || !cluster.nodes.includes(node)) return;
+      if (kind === 0) this.bounce(node);
+      else if (kind === 1) cluster.crash(node);
+      else cluster.isolate(node);
+    });
   }
 
   /** The next sync, or the one after, is cut short by a power failure. */
@@ -131,6 +159,9 @@ export class Faults {
         return;
       case 'crashAtElection':
         this.elections += 1 + this.prng.below(3);
+        return;
+      case 'newLeaderFails':
+        this.leaders += 1 + this.prng.below(3);
         return;
       case 'crashAtSync':
         return this.crashAtSync(node);

@@ -16,6 +16,7 @@ export const faultKinds = [
   'bounce',
   'bounceAll',
   'crashAtElection',
+  'newLeaderFails',
   'crashAtSync',
   'isolate',
   'isolateLeader',
@@ -73,17 +74,18 @@ function skewed(prng: Prng, low: number, high: number): number {
 
 export function makePlan(prng: Prng): Plan {
   const plan = ordinaryPlan(prng);
-  return prng.chance(0.15) ? { ...plan, ...storm(prng, plan) } : plan;
+  return prng.chance(0.25) ? { ...plan, ...storm(prng, plan) } : plan;
 }
 
 /** Leaders come and go so fast that some are gone before they have brought an entry of their own to anybody. */
 function storm(prng: Prng, plan: Plan): Partial<Plan> {
   const all: FaultKind[] = ['crashLeader', 'isolateLeader', 'bounce', 'bounceAll', 'partition', 'cutOneWay'];
   return {
-    members: prng.pick([3, 5, 5]),
-    faultEveryMs: skewed(prng, 50, 300),
+    members: prng.pick([3, 3, 5]),
+    faultEveryMs: skewed(prng, 50, 400),
     healChance: 0.3,
-    faults: [...all.filter(() => prng.chance(0.6)), 'crashAtElection'],
+    faults: [...all.filter(() => prng.chance(0.4)), 'crashAtElection', 'newLeaderFails', 'newLeaderFails'],
+    network: { ...plan.network, delayMs: skewedMs(prng, 1, 8) },
     memberLimits: {
       ...plan.memberLimits,
       electionTimeoutMs: 200,

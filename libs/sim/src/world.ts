@@ -69,7 +69,6 @@ export class World {
       if (applied.revisionAfter === applied.revisionBefore) return;
       for (const check of this.onRevision) check(applied.revisionAfter);
     };
-    this.witness.onLeader = (node, term) => this.trace.add(() => `${node.name} leads in term ${term}`);
     this.fronts = Array.from(
       { length: plan.gateways },
       (_, i) => new SimFront(this.cluster, `g${i + 1}`, plan.gatewayLimits),
