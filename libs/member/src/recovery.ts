@@ -20,6 +20,8 @@ import { Membership } from './membership.ts';
 import type { MemberPorts } from './ports.ts';
 
 export const walDir = 'member/wal';
+const remedy =
+  'remove this member, empty its whole data directory and add it again (member remove, member add), or restore from a backup';
 export const incomingStoreName = 'store.incoming';
 
 export function storeName(index: number): string {
@@ -162,7 +164,7 @@ function removeLeftovers(
     if (applied > 1) {
       return cb(
         new Error(
-          `the data directory has a store (member/${name}) but no log (${walDir}): refusing to begin anew`,
+          `the data directory has a store (member/${name}) but no log (${walDir}): refusing to begin anew. Put it back, or ${remedy}`,
         ),
       );
     }
@@ -211,7 +213,9 @@ class Restart {
     const current = storeName(index);
     if (!names.includes(current)) {
       this.cb(
-        new Error(`the data directory has a log but not its store: member/${current} is missing`),
+        new Error(
+          `the data directory has a log but not its store: member/${current} is missing. Put it back, or ${remedy}`,
+        ),
         null,
       );
       return;

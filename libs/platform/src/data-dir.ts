@@ -55,6 +55,20 @@ export function prepare(path: string, what = 'data directory'): void {
   }
 }
 
+/** Where the member keeps its log below the data directory. */
+export const walPath = 'member/wal';
+
+/**
+ * The pure parts know files by names below the data directory. In a message to the operator they are where they are
+ * on this machine; `walDir` is empty when the log has no directory of its own.
+ */
+export function withFullPaths(message: string, dataDir: string, walDir: string): string {
+  const wal = walDir === '' ? join(dataDir, walPath) : resolve(walDir);
+  return message
+    .replace(/(?<![\w./-])member\/wal(?![\w-])/g, wal)
+    .replace(/(?<![\w./-])member\/(?=store)/g, `${join(dataDir, 'member')}/`);
+}
+
 // One at a time: Node's recursive mkdir never returns where a parent exists but takes no directories, such as /proc.
 function makeDirs(path: string): void {
   if (existsSync(path)) return;
@@ -71,7 +85,7 @@ function lockFile(path: string): DatabaseSync {
   let lock: DatabaseSync | undefined;
   try {
     lock = new DatabaseSync(file, { timeout: 0 });
-    lock.exec('PRAGMA journal_mode=OFF; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE');
+    lock.exec('PRAGMA journal_mode=MEMORY; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE');
     return lock;
   } catch (error) {
     lock?.close();

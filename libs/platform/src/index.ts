@@ -27,7 +27,7 @@ export {
 export { type ParsedFlags, type ParseInput, type ParseOutcome, parseFlags } from './config/parse.ts';
 export { bindHost, hostPort, type NodeUrl, parseInitialCluster, parseUrls } from './config/urls.ts';
 export { ConfigError, type FlagValue, nearest, parseDurationMs } from './config/values.ts';
-export { DataDir } from './data-dir.ts';
+export { DataDir, prepare, withFullPaths } from './data-dir.ts';
 export { RealDigest } from './digest.ts';
 export { RealDisk } from './disk.ts';
 export { mountDisk, withoutSync } from './disk-options.ts';

@@ -3,7 +3,7 @@ import { type Channel, MetricRegistry } from '@quoin/base';
 import { clusterVersion, Member, type MemberPorts, serverVersion, storageVersion } from '@quoin/member';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
-import { prepare } from './data-dir.ts';
+import { prepare, walPath, withFullPaths } from './data-dir.ts';
 import { RealDigest } from './digest.ts';
 import { RealDisk } from './disk.ts';
 import { mountDisk, withoutSync } from './disk-options.ts';
@@ -14,6 +14,7 @@ import type { Logger } from './logger.ts';
 import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RocksBackends } from './rocks-backend.ts';
+import { endProcess, programOf } from './run.ts';
 import { dialStream } from './stream-channel.ts';
 import { startTelemetry, type Telemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
@@ -29,9 +30,6 @@ export interface MemberRole {
   /** Hands over the lead, makes the state durable, closes. */
   stop(): Promise<void>;
 }
-
-/** Where the member keeps its log below the data directory. */
-const walPath = 'member/wal';
 
 /**
  * Binds the peer URLs, opens the data directory and starts the member.
@@ -67,7 +65,7 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
   } catch (error) {
     listener.destroy();
     internal.stop();
-    throw error;
+    throw operatorError(error, config, dataDir);
   }
   const opened = member;
   return {
@@ -85,6 +83,11 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
       await telemetry?.shutdown();
     },
   };
+}
+
+function operatorError(error: unknown, config: NodeConfig, dataDir: string): unknown {
+  if (error instanceof Error) error.message = withFullPaths(error.message, dataDir, config.walDir);
+  return error;
 }
 
 const plain = 'text/plain; charset=utf-8';
@@ -178,9 +181,6 @@ function memberPorts(
     disk,
     backends: new RocksBackends(dataDir),
     dialPeer: (url) => dialStream(url, peerPath),
-    fatal: (reason) => {
-      log.fatal(reason);
-      process.exit(1);
-    },
+    fatal: (reason) => endProcess(programOf(config.role), log, withFullPaths(reason, dataDir, config.walDir)),
   };
 }

@@ -14,6 +14,7 @@ import { join, resolve } from 'node:path';
 import { assert } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
 import type { Backend, BackendCursor, Batch, EntryVisitor } from '@quoin/mvcc';
+import { StoreError, storeRemedy } from './store-error.ts';
 
 /*
  * Our typed view of the native classes in @harperfast/rocksdb-js-linux-x64-glibc. They are internal to that project,
@@ -152,7 +153,7 @@ export class RocksBackend implements Backend {
         infoLogLevel: 2,
       });
     } catch (error) {
-      throw new Error(openMessage(path, messageOf(error)));
+      throw new StoreError(openMessage(path, messageOf(error)));
     }
     this.db.setDefaultKeyBuffer(this.keyBuffer);
     this.db.setDefaultValueBuffer(this.valueBuffer);
@@ -163,7 +164,7 @@ export class RocksBackend implements Backend {
 
   get(key: Uint8Array): Uint8Array | undefined {
     this.check();
-    const found = this.db.getSync(key, 0);
+    const found = this.find(key);
     if (typeof found === 'number') return this.copyValue(found);
     return found === undefined ? undefined : plain(found);
   }
@@ -197,7 +198,7 @@ export class RocksBackend implements Backend {
       } catch {
         // The first error is the one that counts.
       }
-      throw new Error(`${this.path}: write failed: ${messageOf(error)}`);
+      throw this.failure(error, 'write');
     }
   }
 
@@ -205,7 +206,7 @@ export class RocksBackend implements Backend {
     this.check();
     this.db.flush(
       () => cb(null),
-      (error) => cb(new Error(`${this.path}: flush failed: ${messageOf(error)}`)),
+      (error) => cb(this.failure(error, 'flush')),
     );
   }
 
@@ -221,7 +222,7 @@ export class RocksBackend implements Backend {
     // The binding keeps the bounds only for the call, but on another thread's stack: they must not be ours to change.
     this.db.compact(
       () => cb(null),
-      (error) => cb(new Error(`${this.path}: compaction failed: ${messageOf(error)}`)),
+      (error) => cb(this.failure(error, 'compaction')),
       Buffer.from(low),
       Buffer.from(high),
       true,
@@ -281,8 +282,30 @@ export class RocksBackend implements Backend {
     this.cursors.delete(cursor);
   }
 
+  private find(key: Uint8Array): Uint8Array | number | undefined {
+    try {
+      return this.db.getSync(key, 0);
+    } catch (error) {
+      throw this.failure(error, 'read');
+    }
+  }
+
+  private next(iterator: NativeIterator): ReturnType<NativeIterator['next']> {
+    try {
+      return iterator.next();
+    } catch (error) {
+      throw this.failure(error, 'read');
+    }
+  }
+
+  private failure(error: unknown, what: string): StoreError {
+    const cause = messageOf(error);
+    const remedy = cause.includes('Corruption') ? `. Files are damaged: ${storeRemedy}` : '';
+    return new StoreError(`${this.path}: ${what} failed: ${cause}${remedy}`);
+  }
+
   private step(iterator: NativeIterator, visit: EntryVisitor): 'more' | 'stop' | 'end' {
-    const found = iterator.next();
+    const found = this.next(iterator);
     if (found === 0) return 'end';
     if (typeof found === 'number') {
       const key = this.keyBuffer.subarray(0, this.lengths[0]!);
@@ -459,7 +482,7 @@ function openMessage(path: string, cause: string): string {
   if (cause.includes('LOCK') || cause.includes('lock file')) {
     return `${path} is in use by another process (${cause})`;
   }
-  return `${path} cannot be opened: ${cause}. If files are missing or damaged, remove the directory: the member gets its state from its log or from the other members`;
+  return `${path} cannot be opened: ${cause}. If files are missing or damaged: ${storeRemedy}`;
 }
 
 function messageOf(error: unknown): string {

@@ -3,6 +3,7 @@
  *
  *     start ──► running ──SIGTERM, SIGINT, parent gone──► stopping ──► exit 0
  *       │          │                                        │ second signal, or over the bound
+ *       │          ├─ disk or cluster leave no choice ──► one line, exit 1
  *       │          └─ unhandled error ──► exit 1            └──► exit at once
  *       └─ bad flag, port in use, … ──► one line, exit 1
  */
@@ -12,6 +13,7 @@ import { helpText } from './config/help.ts';
 import { flagsOf, type NodeConfig, readNodeConfig } from './config/node-config.ts';
 import { ConfigError } from './config/values.ts';
 import { Logger } from './logger.ts';
+import { StoreError } from './store-error.ts';
 import { versionText } from './version.ts';
 
 /** What a started process can be told. */
@@ -31,7 +33,7 @@ export async function runRole(
   role: Role,
   start: (config: NodeConfig, log: Logger) => Promise<Running>,
 ): Promise<void> {
-  const program = role === 'quoin' ? 'quoin' : `quoin-${role}`;
+  const program = programOf(role);
   let log: Logger;
   let config: NodeConfig;
   try {
@@ -57,6 +59,7 @@ export async function runRole(
  */
 export async function runProcess(program: string, log: Logger, start: () => Promise<Running>): Promise<void> {
   const fail = (error: unknown): never => {
+    if (error instanceof StoreError) endProcess(program, log, oneLine(error));
     log.fatal('unhandled error', {
       error: oneLine(error),
       stack: error instanceof Error ? error.stack : undefined,
@@ -96,6 +99,17 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
   } catch (error) {
     refuse(program, error, log);
   }
+}
+
+/** The end of a process that must not go on: one line in the log and, for whoever watches, on stderr. */
+export function endProcess(program: string, log: Logger, reason: string): never {
+  log.fatal(reason);
+  process.stderr.write(`${program}: ${reason}\n`);
+  process.exit(1);
+}
+
+export function programOf(role: Role): string {
+  return role === 'quoin' ? 'quoin' : `quoin-${role}`;
 }
 
 function print(text: string): void {

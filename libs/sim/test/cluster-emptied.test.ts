@@ -1,5 +1,6 @@
 import { Prng } from '@quoin/base';
 import { Method } from '@quoin/contracts';
+import type { MemberOptions } from '@quoin/member';
 import { etcd, SimClient, SimCluster, SimDisk, SimNode } from '@quoin/sim';
 import { expect, test } from 'vitest';
 import { expectEqualStates, started } from './cluster-support.ts';
@@ -22,7 +23,7 @@ function follower(cluster: SimCluster): SimNode {
 // It could vote, though it had forgotten what it had voted for and acknowledged: two of three forgot a committed write.
 for (const advertised of [['http://client:2379'], []]) {
   test(`an emptied member does not start anew under its old id, ${advertised.length} client URLs`, () => {
-    const limits = { advertiseClientUrls: advertised };
+    const limits: Partial<MemberOptions> = { advertiseClientUrls: advertised };
     const { cluster, client } = started(81, 3, limits);
     client.ok(Method.put, putRequest('k', 'v'));
     cluster.run(500);
