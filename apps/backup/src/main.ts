@@ -1,7 +1,15 @@
 /** The backup role: full, verified backups of a cluster on a schedule and on demand. */
 import { readFileSync } from 'node:fs';
 import { MetricRegistry } from '@quoin/base';
-import { addProcessMetrics, Listener, Logger, readyMessage, runProcess, versionText } from '@quoin/platform';
+import {
+  addProcessMetrics,
+  Listener,
+  Logger,
+  prepare,
+  readyMessage,
+  runProcess,
+  versionText,
+} from '@quoin/platform';
 import { workerHttp } from './http.ts';
 import { BackupMetrics } from './metrics.ts';
 import { help, type OptionsOutcome, readOptions, type WorkerOptions } from './options.ts';
@@ -9,9 +17,18 @@ import { Worker } from './worker.ts';
 
 const program = 'quoin-backup';
 
-function read(): OptionsOutcome {
+type Invocation =
+  | Exclude<OptionsOutcome, { kind: 'run' }>
+  | { kind: 'run'; options: WorkerOptions; log: Logger };
+
+function read(): Invocation {
   try {
-    return readOptions(process.argv.slice(2), process.env, (path) => readFileSync(path, 'utf8'));
+    const outcome = readOptions(process.argv.slice(2), process.env, (path) => readFileSync(path, 'utf8'));
+    if (outcome.kind !== 'run') return outcome;
+    const { options, notices } = outcome;
+    const log = Logger.open(options.log);
+    for (const notice of notices) log.warn(notice);
+    return { kind: 'run', options, log };
   } catch (error) {
     process.stderr.write(`${program}: ${(error as Error).message}\n`);
     process.exit(1);
@@ -19,6 +36,7 @@ function read(): OptionsOutcome {
 }
 
 async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Promise<void> }> {
+  prepare(options.dir, 'backup directory');
   const metrics = new BackupMetrics();
   const ofProcess = new MetricRegistry();
   addProcessMetrics(ofProcess, false);
@@ -51,8 +69,6 @@ const outcome = read();
 if (outcome.kind === 'help') process.stdout.write(help());
 else if (outcome.kind === 'version') process.stdout.write(versionText());
 else {
-  const { options, notices } = outcome;
-  const log = Logger.open(options.log);
-  for (const notice of notices) log.warn(notice);
+  const { options, log } = outcome;
   await runProcess(program, log, () => start(options, log));
 }

@@ -312,6 +312,10 @@ test.each([
   ['name: {a: b}', 'invalid value for "name" in config file f: must be text'],
   ['- name', 'config file f: must be a mapping of flag names to values'],
   [
+    'name: [a\nx: 1',
+    'config file f: Flow sequence in block collection must be sufficiently indented and end with a ] at line 2, column 1',
+  ],
+  [
     'max-txn-ops: many',
     'invalid value "many" for "max-txn-ops" in config file f: must be a whole number from 0',
   ],

@@ -173,7 +173,7 @@ class Collector {
     const document = parseDocument(text);
     const problem = document.errors[0];
     if (problem !== undefined)
-      throw new ConfigError(`config file ${path}: ${problem.message.split('\n')[0]!}`);
+      throw new ConfigError(`config file ${path}: ${problem.message.split('\n')[0]!.replace(/:$/, '')}`);
     const root: unknown = document.toJS() ?? {};
     if (typeof root !== 'object' || root === null || Array.isArray(root)) {
       throw new ConfigError(`config file ${path}: must be a mapping of flag names to values`);
