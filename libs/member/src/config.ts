@@ -33,7 +33,6 @@ export interface MemberLimits {
   /** The same bound in bytes: whichever is smaller. */
   readonly snapshotCatchupBytes: number;
   readonly maxRequestBytes: number;
-  readonly maxTxnOps: number;
   /** 0 = etcd's default of 2 GiB; negative = no limit. */
   readonly quotaBackendBytes: number;
   readonly maxLearners: number;
@@ -82,7 +81,6 @@ export const memberDefaults: MemberLimits = {
   snapshotCatchupEntries: 5_000,
   snapshotCatchupBytes: 128 << 20,
   maxRequestBytes: 1_572_864,
-  maxTxnOps: 128,
   quotaBackendBytes: 0,
   maxLearners: 1,
   maxProposalBatchBytes: 1 << 20,

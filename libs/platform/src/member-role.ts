@@ -144,7 +144,6 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         snapshotCatchupEntries: config.snapshotCatchupEntries,
         maxLearners: config.maxLearners,
         maxRequestBytes: config.maxRequestBytes,
-        maxTxnOps: config.maxTxnOps,
         quotaBackendBytes: config.quotaBackendBytes,
         slowApplyMs: config.warningApplyDurationMs,
       },

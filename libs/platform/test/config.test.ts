@@ -184,6 +184,11 @@ test.each([
   ['empty name', ['--name='], '--name must not be empty'],
   ['not built yet', ['--cert-file=x'], '--cert-file is not supported: TLS is not built yet'],
   [
+    'quota not built yet',
+    ['--quota-backend-bytes=1073741824'],
+    '--quota-backend-bytes is not supported: the quota and its NOSPACE alarm are not built yet',
+  ],
+  [
     'unknown gate',
     ['--feature-gates=LeaseChekpoint=true'],
     'unrecognized feature gate: LeaseChekpoint (did you mean LeaseCheckpoint?)',
@@ -385,4 +390,20 @@ test('help and version are asked for', () => {
   const text = helpText('quoin', flagsOf('quoin'));
   for (const spec of flagsOf('quoin')) if (spec.status !== 'legacy') expect(text).toContain(`--${spec.name}`);
   expect(text).toContain('[not supported: TLS is not built yet]');
+});
+
+// Both were accepted and did nothing: a limit that a member does not keep, an address that a gateway tells nobody.
+test.each([
+  ['member', 'max-txn-ops', '9', 'quoin, gateway'],
+  ['gateway', 'advertise-client-urls', 'http://127.0.0.1:2379', 'quoin, member'],
+] as const)('a %s refuses --%s', (role, flag, value, roles) => {
+  const read = (args: string[], env: Record<string, string>) =>
+    readNodeConfig(role, { args, env, readFile: () => '' });
+  expect(() => read([`--${flag}=${value}`], {})).toThrow(
+    `--${flag} is not a flag of the ${role} role, but of: ${roles}`,
+  );
+  const variable = `ETCD_${flag.toUpperCase().replaceAll('-', '_')}`;
+  expect(read([], { [variable]: value })).toMatchObject({
+    notices: [`${variable} has no effect: the ${role} role has no --${flag}`],
+  });
 });
