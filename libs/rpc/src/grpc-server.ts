@@ -102,6 +102,8 @@ const responseHeaders = encodeHeaders([
 ]);
 const trailersOk = encodeHeaders([{ name: 'grpc-status', value: '0' }]);
 const plainBodyBytesMax = 4 << 20;
+/** Of one message: grpc-go's greatest, and the length field's four bytes must hold it. */
+const answerBytesMax = 0x7fff_ffff;
 
 /** Percent-encoding of grpc-message: printable ASCII but % stays. */
 export function encodeGrpcMessage(text: string): string {
@@ -363,6 +365,13 @@ function totalBytes(pieces: readonly Uint8Array[]): number {
   return bytes;
 }
 
+function answerTooLarge(bytes: number): GrpcStatus {
+  return {
+    code: code.resourceExhausted,
+    message: `grpc: trying to send message larger than max (${bytes} vs. ${answerBytesMax})`,
+  };
+}
+
 class UnaryCall implements StreamHandler {
   private readonly connection: Connection;
   private readonly stream: Stream;
@@ -426,13 +435,14 @@ class UnaryCall implements StreamHandler {
 
   private reply(status: GrpcStatus | null, response: readonly Uint8Array[]): void {
     if (this.over) return;
+    const bytes = totalBytes(response);
+    if (bytes > answerBytesMax) return this.reply(answerTooLarge(bytes), []);
     this.over = true;
     this.span?.end(status?.code ?? 0, status?.message ?? '');
     if (status !== null) {
       this.connection.sendHeaders(this.stream, trailersOnly(status), true);
       return;
     }
-    const bytes = totalBytes(response);
     this.connection.sendWhole(
       this.stream,
       responseHeaders,

@@ -30,6 +30,8 @@ const method = (path: string, requestStream: boolean, responseStream: boolean) =
 });
 
 const aborted: string[] = [];
+/** Never touched, so it takes no memory. */
+const quarterGiB = Buffer.alloc(256 << 20);
 const options: GrpcServerOptions = {
   ...defaultConnectionOptions,
   maxMessageBytes: 1 << 20,
@@ -58,6 +60,7 @@ const ports: GrpcServerPorts = {
       else if (path === '/t.S/Meta') reply(null, [Buffer.from(context.metadata('token') ?? 'none')]);
       else if (path === '/t.S/Never') return () => aborted.push('unary');
       else if (path === '/t.S/Big') reply(null, [Buffer.alloc(Number(request), 7), Buffer.alloc(10, 8)]);
+      else if (path === '/t.S/TooBig') reply(null, new Array<Buffer>(9).fill(quarterGiB));
       else reply(null, [request]);
       return () => {};
     },
@@ -169,6 +172,13 @@ test('an answer longer than every window arrives', async () => {
   expect(answer.length).toBe(5_000_010);
   expect(answer[4_999_999]).toBe(7);
   expect(answer[5_000_000]).toBe(8);
+});
+
+test("an answer beyond gRPC's length is refused as grpc-go does", async () => {
+  await expect(unary('/t.S/TooBig', Buffer.alloc(0))).rejects.toMatchObject({
+    code: 8,
+    details: 'grpc: trying to send message larger than max (2415919104 vs. 2147483647)',
+  });
 });
 
 test('a status keeps its code and its text', async () => {
