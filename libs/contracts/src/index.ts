@@ -79,6 +79,7 @@ export {
   type TxnRequestView,
 } from './requests.ts';
 export {
+  RangeResponsePieces,
   type ResponseHeader,
   spliceBytes,
   type TxnResponseOp,

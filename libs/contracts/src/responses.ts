@@ -2,6 +2,7 @@
  * Writers of client responses. Pairs and events go in as the bytes they are stored as. Responses that can be large come
  * as pieces that follow each other: values of `spliceBytes` and more are passed on by reference, all else is one run.
  */
+import { emptyBytes } from '@quoin/base';
 import type { WatchId } from './stream-requests.ts';
 import { idSize, intSize, putId, putInt, putUint, uintSize, WireWriter } from './wire-writer.ts';
 
@@ -152,6 +153,74 @@ function rangeSize(
   count: number,
 ): number {
   return headerFieldSize(header) + itemsSize(kvs) + (more ? 2 : 0) + (count === 0 ? 0 : 1 + intSize(count));
+}
+
+/** Small pairs are written together until a piece has about so many bytes. */
+const runBytes = 256 * 1024;
+/** From this size on a pair is a piece of its own. */
+const ownPieceBytes = 128 * 1024;
+
+/**
+ * The same RangeResponse made piece by piece, so that a large one is never there twice: each pair is let go once it was
+ * written. The array is the response's from now on.
+ */
+export class RangeResponsePieces {
+  private readonly header: ResponseHeader;
+  private readonly kvs: Uint8Array[];
+  private readonly more: boolean;
+  private readonly count: number;
+  private at = 0;
+  private begun = false;
+  private ended = false;
+  /** A pair whose tag and length were the end of the last piece. */
+  private own: Uint8Array | undefined = undefined;
+
+  constructor(header: ResponseHeader, kvs: Uint8Array[], more: boolean, count: number) {
+    this.header = header;
+    this.kvs = kvs;
+    this.more = more;
+    this.count = count;
+  }
+
+  /** Undefined at the end. */
+  next(): Uint8Array | undefined {
+    const { own } = this;
+    if (own !== undefined) {
+      this.own = undefined;
+      return own;
+    }
+    return this.ended ? undefined : this.writeRun();
+  }
+
+  private writeRun(): Uint8Array {
+    const { kvs, at } = this;
+    let bytes = 0;
+    let end = at;
+    while (end < kvs.length && bytes < runBytes && kvs[end]!.length < ownPieceBytes) {
+      const { length } = kvs[end++]!;
+      bytes += 1 + uintSize(length) + length;
+    }
+    // Room for the header, or for the tag and length of a pair that follows, and for the last fields.
+    writer.begin(bytes + 128);
+    if (!this.begun) writer.pos = putHeader(writer.buffer, writer.pos, this.header);
+    this.begun = true;
+    for (let i = at; i < end; i++) {
+      writer.bytesItem(18, kvs[i]!);
+      kvs[i] = emptyBytes;
+    }
+    if (end < kvs.length && bytes < runBytes) {
+      this.own = kvs[end]!;
+      writer.uintItem(18, this.own.length);
+      kvs[end++] = emptyBytes;
+    }
+    this.at = end;
+    if (end === kvs.length && this.own === undefined) {
+      this.ended = true;
+      writer.bool(24, this.more);
+      writer.int(32, this.count);
+    }
+    return writer.finish();
+  }
 }
 
 /** Pieces of one message of a RangeStream. Only the last one has header, more and count. */

@@ -23,6 +23,7 @@ import {
   encodeKeyValue,
   KeyValueView,
   keyValueSize,
+  RangeResponsePieces,
   type ResponseHeader,
   readEvent,
   spliceBytes,
@@ -198,6 +199,30 @@ test('range responses, whole and streamed, pass large values on by reference', (
       );
     },
   );
+});
+
+test('a range response made piece by piece is the same, in bounded pieces, and lets go of its pairs', () => {
+  const bytes = (pieces: RangeResponsePieces): Uint8Array[] => {
+    const out: Uint8Array[] = [];
+    for (let piece = pieces.next(); piece !== undefined; piece = pieces.next()) out.push(piece);
+    expect(pieces.next()).toBeUndefined();
+    return out;
+  };
+  always(fc.tuple(header, pairs, fc.boolean(), anyCounter), ([h, kvs, more, count]) => {
+    const whole = concatBytes(writeRangeResponse(h, kvs.map(kvBytes), more, count));
+    same(concatBytes(bytes(new RangeResponsePieces(h, kvs.map(kvBytes), more, count))), whole);
+  });
+  const h = { clusterId: 1n, memberId: 2n, revision: 3, raftTerm: 4 };
+  const sizes = [10, 300_000, 0, 131_071, 131_072, 131_073, ...new Array<number>(5_000).fill(200), 262_144];
+  for (const list of [sizes, [...sizes].reverse(), [1_000_000], [262_144, 262_144], []]) {
+    const kvs: Uint8Array[] = list.map((n, i) => new Uint8Array(n).fill(i));
+    const whole = concatBytes(writeRangeResponse(h, kvs, true, list.length));
+    const given = [...kvs];
+    const pieces = bytes(new RangeResponsePieces(h, given, true, list.length));
+    same(concatBytes(pieces), whole);
+    for (const piece of pieces) expect(kvs.includes(piece) || piece.length < 400_000).toBe(true);
+    expect(given.every((kv) => kv.length === 0)).toBe(true);
+  }
 });
 
 interface OpPair {

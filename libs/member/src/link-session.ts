@@ -7,7 +7,7 @@
  * What is long (a large answer, a backup, a feed) goes out in parts as far as the gateway's credit allows, so that a
  * slow gateway costs bounded memory here.
  */
-import { type Channel, concatBytes, emptyBytes, type Log, type Span } from '@quoin/base';
+import { type Channel, emptyBytes, type Log, type Span } from '@quoin/base';
 import {
   Code,
   type Credit,
@@ -109,21 +109,26 @@ export class LinkCall implements ReadCall {
       this.finish({ id: this.id, code: Code.ok, message: '', body, more: false, notTaken: false });
       return;
     }
-    let at = 0;
+    let whole: Uint8Array | undefined = body;
+    this.replyPieces(() => {
+      const piece = whole;
+      whole = undefined;
+      return piece;
+    });
+  }
+
+  /** A response in pieces that follow each other, each asked for when there is credit to send it. */
+  replyPieces(next: () => Uint8Array | undefined): void {
+    let rest = next();
     const sendParts = (): void => {
-      while (!this.answered && this.creditBytes > 0) {
-        const part = body.subarray(at, at + partBytes);
-        at += part.length;
-        this.part(part, at < body.length);
+      while (rest !== undefined && !this.answered && this.creditBytes > 0) {
+        const part = rest.subarray(0, partBytes);
+        rest = part.length < rest.length ? rest.subarray(partBytes) : next();
+        this.part(part, rest !== undefined);
       }
     };
     this.onCredit = sendParts;
     sendParts();
-  }
-
-  /** A response in pieces that follow each other. */
-  replyPieces(pieces: readonly Uint8Array[]): void {
-    this.reply(pieces.length === 1 ? pieces[0]! : concatBytes(pieces));
   }
 
   /** The next part of the answer; `more` false ends it. */

@@ -20,12 +20,12 @@ import {
   malformedRequest,
   methodName,
   type RangeRequestView,
+  RangeResponsePieces,
   readRangeRequest,
   readTxnRequest,
   type TxnRequestView,
   WireError,
   writeLeaseLeasesResponse,
-  writeRangeResponse,
   writeTxnResponse,
 } from '@quoin/contracts';
 import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
@@ -262,8 +262,9 @@ export class Requests {
   private answerRange(call: LinkCall, result: RangeResult | RevisionError): void {
     if (result === 'compacted') return call.fail(etcdErrors.compacted);
     if (result === 'future') return call.fail(etcdErrors.futureRev);
-    const pieces = writeRangeResponse(this.parts.machine.header(), result.kvs, result.more, result.count);
-    call.replyPieces(pieces);
+    const { kvs, more, count } = result;
+    const pieces = new RangeResponsePieces(this.parts.machine.header(), kvs, more, count);
+    call.replyPieces(() => pieces.next());
   }
 
   private serveTxn(call: LinkCall, request: TxnRequestView): void {

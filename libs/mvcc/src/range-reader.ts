@@ -22,8 +22,9 @@ import type { StoreState } from './state.ts';
 
 const noEnd: Uint8Array = new Uint8Array(0);
 
-/** Large values read after one slice of the scan. */
+/** Large values left over by one slice of the scan, and bytes of them that are read in one step. */
 const largeSliceMax = 64;
+const largeBytesMax = 2 * 1024 * 1024;
 
 /** One cursor slice's bound; the count of entries is what usually ends it. */
 const sliceBytesMax = 4 * 1024 * 1024;
@@ -108,17 +109,17 @@ export class RangeReader {
   /** Visits about `maxEntries` more; true when the result is there. */
   step(maxEntries: number): boolean {
     assert(this.open, 'the range reader is closed');
-    if (this.done) return true;
+    // What the last slice has left over comes first.
+    if (this.done || this.rows.largeCount > 0) return this.rows.resolve() && this.done;
     if (this.single) this.readSingle();
     else if (this.revision === 0) this.stepLatest(maxEntries);
     else this.stepPast(maxEntries);
-    this.rows.resolve();
-    return this.done;
+    return this.rows.resolve() && this.done;
   }
 
   /** After `step` returned true. */
   result(): RangeResult {
-    assert(this.done, 'the range has not been read to its end');
+    assert(this.done && this.rows.largeCount === 0, 'the range has not been read to its end');
     return this.rows.result();
   }
 
@@ -347,6 +348,7 @@ class Rows {
   private readonly kvs: Uint8Array[] = [];
   /** Rows that need a read of V or R once the scan has ended: position in `kvs`, and what to read. */
   private large: { at: number; mod: number; sub: number }[] = [];
+  private largeNext = 0;
   private count = 0;
   private matched = 0;
   private slab: Uint8Array = noEnd;
@@ -409,10 +411,19 @@ class Rows {
     this.matched++;
   }
 
-  /** Between scans: reads the large values that the last one has found. */
-  resolve(): void {
-    for (const { at, mod, sub } of this.large) this.kvs[at] = this.state.largeValue(mod, sub);
+  /** Between scans: reads some of the large values that were found; true when all have been. */
+  resolve(): boolean {
+    let bytes = 0;
+    while (this.largeNext < this.large.length) {
+      if (bytes >= largeBytesMax) return false;
+      const { at, mod, sub } = this.large[this.largeNext++]!;
+      const kv = this.state.largeValue(mod, sub);
+      this.kvs[at] = kv;
+      bytes += kv.length;
+    }
     this.large.length = 0;
+    this.largeNext = 0;
+    return true;
   }
 
   result(): RangeResult {

@@ -106,6 +106,29 @@ test('a large value is stored once, counted without being read, and goes with it
   expect(value(store.get(utf8('k')))!.length).toBe(50_000);
 });
 
+test('large values are read a few megabytes a step, whatever the revision', () => {
+  const { store } = open();
+  const large = new Uint8Array(1 << 20).fill(0x78);
+  for (let i = 0; i < 12; i++) put(store, `k${i}`, large);
+  const old = store.revision;
+  for (let i = 0; i < 12; i++) put(store, `k${i}`, large);
+  commit(store);
+  for (const options of [
+    all,
+    { ...all, revision: old },
+    { ...all, sortTarget: 4 as const, sortOrder: 2 as const },
+  ]) {
+    const reader = store.rangeReader(options);
+    if (typeof reader === 'string') throw new Error(reader);
+    let steps = 1;
+    while (!reader.step(1_000_000)) steps++;
+    expect(steps).toBeGreaterThanOrEqual(4);
+    expect(reader.result().kvs.map((kv) => value(kv)?.length)).toEqual(new Array(12).fill(1 << 20));
+    reader.close();
+    expect(store.range(options)).toMatchObject({ count: 12 });
+  }
+});
+
 test('removal waits for a reader that is half way', () => {
   const { store } = open();
   for (let i = 0; i < 20; i++) put(store, `k${i}`, 'old');
