@@ -15,6 +15,8 @@ export class Faults {
   private elections = 0;
   /** Leaders to come that will not get far. */
   private leaders = 0;
+  /** Each new leader is cut off soon, and the one before comes back. */
+  private rotating = false;
   /** Nothing goes wrong any more. */
   private over = false;
 
@@ -42,6 +44,7 @@ export class Faults {
   /** Everything is whole. Unless it is the last time, some members that are down stay down for a while. */
   heal(last: boolean): void {
     const { cluster, fronts, trace } = this.world;
+    this.rotating = false;
     if (last) {
       this.over = true;
       this.elections = 0;
@@ -89,10 +92,14 @@ export class Faults {
   /** Who has just been elected fails before, or while, it brings its first entries to others (Raft, figure 8). */
   private leaderBegins(node: SimNode): void {
     this.world.trace.add(() => `${node.name} leads`);
+    const { cluster, plan } = this.world;
+    const delayMs = this.prng.float() * 8 * (plan.network.delayMs ?? 1);
+    if (this.rotating) {
+      cluster.scheduler.after(delayMs, () => this.rotate(node));
+      return;
+    }
     if (this.leaders === 0) return;
     this.leaders--;
-    const { cluster, plan } = this.world;
-    const delayMs = this.prng.float() * 4 * (plan.network.delayMs ?? 1);
     const kind = this.prng.below(4);
     cluster.scheduler.after(delayMs, () => {
       if (this.over || !node.running || !cluster.nodes.includes(node)) return;
@@ -100,6 +107,13 @@ export class Faults {
       else if (kind === 1) cluster.crash(node);
       else cluster.isolate(node);
     });
+  }
+
+  private rotate(node: SimNode): void {
+    if (!this.rotating || !node.running) return;
+    const { cluster } = this.world;
+    cluster.heal();
+    cluster.isolate(node);
   }
 
   /** The next sync, or the one after, is cut short by a power failure. */
@@ -162,6 +176,9 @@ export class Faults {
         return;
       case 'newLeaderFails':
         this.leaders += 1 + this.prng.below(3);
+        return;
+      case 'rotateLeaders':
+        this.rotating = true;
         return;
       case 'crashAtSync':
         return this.crashAtSync(node);

@@ -17,6 +17,7 @@ export const faultKinds = [
   'bounceAll',
   'crashAtElection',
   'newLeaderFails',
+  'rotateLeaders',
   'crashAtSync',
   'isolate',
   'isolateLeader',
@@ -79,12 +80,15 @@ export function makePlan(prng: Prng): Plan {
 
 /** Leaders come and go so fast that some are gone before they have brought an entry of their own to anybody. */
 function storm(prng: Prng, plan: Plan): Partial<Plan> {
+  const rotates = prng.chance(0.5);
   const all: FaultKind[] = ['crashLeader', 'isolateLeader', 'bounce', 'bounceAll', 'partition', 'cutOneWay'];
   return {
     members: prng.pick([3, 3, 5]),
     faultEveryMs: skewed(prng, 50, 400),
-    healChance: 0.3,
-    faults: [...all.filter(() => prng.chance(0.4)), 'crashAtElection', 'newLeaderFails', 'newLeaderFails'],
+    healChance: rotates ? 0 : 0.3,
+    faults: rotates
+      ? ['rotateLeaders']
+      : [...all.filter(() => prng.chance(0.4)), 'crashAtElection', 'newLeaderFails', 'newLeaderFails'],
     network: { ...plan.network, delayMs: skewedMs(prng, 1, 8) },
     memberLimits: {
       ...plan.memberLimits,
