@@ -148,13 +148,6 @@ export const mutants: readonly Mutant[] = [
     replace: '    watcher.next = nextRevision + 1;',
   },
   {
-    name: 'history-of-a-member-behind',
-    about: 'A member that has not applied so far is taken at its word that there are no events (etcd 15220).',
-    file: 'libs/gateway/src/watch-catch-up.ts',
-    find: 'const has = Math.min(hub.revision, hub.appliedBy(home));',
-    replace: 'const has = Math.max(hub.revision, hub.appliedBy(home), hub.core.router.revision);',
-  },
-  {
     name: 'bookmark-before-events',
     about: 'A progress notification is sent to a watcher that has not had everything (etcd 15220).',
     file: 'libs/gateway/src/watch-stream.ts',

@@ -6,7 +6,7 @@
 import { leaseIdBase } from './operation-id.ts';
 import type { Violation } from './witness.ts';
 
-interface Promise {
+interface Assurance {
   readonly untilMs: number;
   readonly sentMs: number;
 }
@@ -17,7 +17,7 @@ export class LeaseChecker {
   /** When each lease ended by running out, in true ms. */
   private readonly expired = new Map<bigint, number>();
   private readonly revoked = new Set<bigint>();
-  private readonly promises = new Map<bigint, Promise>();
+  private readonly promises = new Map<bigint, Assurance>();
   private readonly slack: number;
   private readonly violation: Violation;
 
