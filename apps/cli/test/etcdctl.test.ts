@@ -24,7 +24,9 @@ function normal(text: string): string {
       .join('\n')
       .replace(/127\.0\.0\.1:\d+/g, 'HOST')
       .replace(/\b\d{15,20}\b/g, 'NUMBER')
-      .replace(/\b[0-9a-f]{15,16}\b/g, 'ID')
+      .replace(/\b[0-9a-f]{12,16}\b/g, 'ID')
+      // A table is as wide as its ids (without leading zeros) and sizes are.
+      .replace(/^[|+].*$/gm, tableRow)
       // How many entries a leader's own doings take, and their bytes, depends on when they happened.
       .replace(/, [\d.]+ [kM]?B, (true|false), (true|false), \d+, \d+, \d+, /g, ', SIZE, $1, $2, INDEX, ')
       .replace(/"(dbSize|dbSizeInUse|raftIndex|raftAppliedIndex|raftTerm|raft_term)":\d+/g, '"$1":N')
@@ -40,6 +42,17 @@ function normal(text: string): string {
       .replace(/remaining\(\d+s\)/g, 'remaining')
       .replace(/"(TTL|ttl)" ?: ?\d+/g, '"TTL":N')
   );
+}
+
+/** Cells without padding; size, term and indexes of a server's status differ as they do in the other formats. */
+function tableRow(line: string): string {
+  return line
+    .replace(/-+/g, '-')
+    .replace(/ +/g, ' ')
+    .replace(
+      / [\d.]+ [kM]?B \| (true|false) \| (true|false) \| \d+ \| \d+ \| \d+ /g,
+      ' SIZE | $1 | $2 | INDEX ',
+    );
 }
 
 async function same(
