@@ -23,7 +23,7 @@ test.each(groups)('seeds from %d on keep every promise', { timeout: 120_000 }, (
   expect(sum((report) => Object.values(report.faults).reduce((a, b) => a + b, 0))).toBeGreaterThan(50);
 });
 
-test.each([3, 7])('seed %d twice: the same, line by line', (seed) => {
+test.each([4, 6])('seed %d twice: the same, line by line', (seed) => {
   const run = (): string => {
     const lines: string[] = [];
     const report = simulate(seed, { trace: (line) => lines.push(line), plan: { memberChanges: true } });
