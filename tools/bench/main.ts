@@ -46,6 +46,8 @@ const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '5' },
+    /** Load before the clock starts, for compilers and caches of either side. */
+    warmup: { type: 'string', default: '2' },
     shapes: { type: 'string', default: 'nodes,roles' },
     workloads: { type: 'string', default: loads.map((l) => `${l.workload}:${l.clients}`).join(',') },
     write: { type: 'boolean', default: false },
@@ -77,7 +79,7 @@ function runLoad(generator: ReturnType<typeof loadGenerator>, shape: Shape, load
     `--workload=${load.workload}`,
     `--conns=${load.conns}`,
     `--clients=${load.clients}`,
-    `--seconds=${options.seconds}`,
+    `--seconds=${seconds}`,
   ];
   return new Promise((resolve, reject) => {
     const child = spawn(generator.file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -103,6 +105,7 @@ async function measure(
   const shape = await make();
   try {
     if (load.workload !== 'put') await runLoad(generator, shape, { workload: 'fill', conns: 8, clients: 64 });
+    if (Number(options.warmup) > 0) await runLoad(generator, shape, load, options.warmup);
     const before = usage(shape.pids);
     const outcome = await runLoad(generator, shape, load);
     const after = usage(shape.pids);
@@ -195,7 +198,7 @@ function writeReport(text: string, generator: string, etcdVersion: string, round
   const section = [
     begin,
     `Made by \`npm run bench -- --rounds ${rounds} --seconds ${options.seconds} --write\`: ${etcdVersion}, 3 nodes each, fsync on, ${cpus().length} cores,`,
-    `256-byte values, load by ${generator} on the same machine, medians of ${rounds} rounds in turns.`,
+    `256-byte values, load by ${generator} on the same machine, ${options.warmup} s of warm-up, medians of ${rounds} rounds in turns.`,
     '',
     text,
     end,

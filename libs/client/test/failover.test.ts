@@ -55,6 +55,9 @@ describe.skipIf(server === undefined)('three nodes', () => {
       expect((await client.kv.get('ready')).count).toBe(1n);
       await server!.restart(node);
       await until(() => client.maintenance.status({ endpoint: server!.endpoints[node], timeoutMs: 1000 }));
+      // A write that the node took along is waited for until its deadline; then they go on.
+      const before = acknowledged.length;
+      await expect.poll(() => acknowledged.length, { timeout: 15_000 }).toBeGreaterThan(before);
     }
     writing = false;
     await writer;
