@@ -72,7 +72,12 @@ function loadGenerator(): { name: string; file: string; args: string[] } {
   };
 }
 
-function runLoad(generator: ReturnType<typeof loadGenerator>, shape: Shape, load: Load): Promise<Outcome> {
+function runLoad(
+  generator: ReturnType<typeof loadGenerator>,
+  shape: Shape,
+  load: Load,
+  seconds = options.seconds,
+): Promise<Outcome> {
   const args = [
     ...generator.args,
     `--endpoints=${shape.endpoints.join(',')}`,
