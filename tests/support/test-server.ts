@@ -10,6 +10,8 @@ import { freePorts } from './ports.ts';
 export const etcdBinary: string = process.env['ETCD_BINARY'] ?? '/usr/bin/etcd';
 export const etcdctlBinary: string = process.env['ETCDCTL_BINARY'] ?? '/usr/bin/etcdctl';
 
+export const hasEtcd: boolean = existsSync(etcdBinary);
+
 export interface TestServer {
   /** etcd, quoin, or external. */
   readonly kind: string;
@@ -30,7 +32,7 @@ export async function startTestServer(nodes = 1): Promise<TestServer | undefined
   const given = process.env['QUOIN_TEST_ENDPOINTS'];
   if (given !== undefined && given !== '') return external(given.split(','));
   if (process.env['QUOIN_TEST_SERVER'] === 'quoin') return startQuoin(nodes);
-  if (!existsSync(etcdBinary)) {
+  if (!hasEtcd) {
     console.log(`skipped: ${etcdBinary} is not installed (set ETCD_BINARY, or QUOIN_TEST_SERVER=quoin)`);
     return undefined;
   }

@@ -3,11 +3,12 @@
  * Prints medians and ratios; `--write` puts them into docs/perf.md.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Shape, startNodes, startRoles, usage } from './servers.ts';
+import { report } from './profile.ts';
+import { profile, type Shape, startNodes, startRoles, usage } from './servers.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const cache = join(root, '.cache', 'bench');
@@ -51,6 +52,8 @@ const { values: options } = parseArgs({
     shapes: { type: 'string', default: 'nodes,roles' },
     workloads: { type: 'string', default: loads.map((l) => `${l.workload}:${l.clients}`).join(',') },
     write: { type: 'boolean', default: false },
+    /** Directory for CPU profiles of Quoin's processes, which are then summarised. Slows them down. */
+    profile: { type: 'string' },
   },
 });
 
@@ -168,6 +171,7 @@ async function main(): Promise<void> {
     return;
   }
   mkdirSync(cache, { recursive: true });
+  if (options.profile !== undefined) profile(resolve(options.profile));
   const generator = loadGenerator();
   const etcdVersion = execFileSync('etcd', ['--version'], { encoding: 'utf8' }).split('\n')[0];
   const rounds = Number(options.rounds);
@@ -193,6 +197,9 @@ async function main(): Promise<void> {
   }
   const text = table(results);
   process.stdout.write(`${text}\n`);
+  if (options.profile !== undefined) {
+    for (const file of readdirSync(options.profile).sort()) report(join(options.profile, file));
+  }
   if (options.write) writeReport(text, generator.name, etcdVersion ?? 'etcd', rounds);
 }
 

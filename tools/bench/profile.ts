@@ -18,8 +18,10 @@ interface Profile {
 }
 
 const rowsShown = 30;
+// Loading and first compiling say nothing about the load; a profile shorter than twice this is taken whole.
+const startUpMs = 6_000;
 
-/** Self time in ms by function and by project (a lib, a package, Node itself), idle time left out. */
+/** Self time in ms by function and by project (a lib, a package, Node itself), idle time and start-up left out. */
 export function summarise(profile: Profile): {
   functions: Map<string, number>;
   projects: Map<string, number>;
@@ -28,11 +30,16 @@ export function summarise(profile: Profile): {
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
   const functions = new Map<string, number>();
   const projects = new Map<string, number>();
+  const totalMs = profile.timeDeltas.reduce((sum, delta) => sum + delta, 0) / 1000;
+  const fromMs = totalMs > 2 * startUpMs ? startUpMs : 0;
+  let atMs = 0;
   let busyMs = 0;
   profile.samples.forEach((id, i) => {
+    const ms = (profile.timeDeltas[i] ?? 0) / 1000;
+    atMs += ms;
+    if (atMs < fromMs) return;
     const { functionName, url, lineNumber } = nodes.get(id)!.callFrame;
     if (functionName === '(idle)') return;
-    const ms = (profile.timeDeltas[i] ?? 0) / 1000;
     busyMs += ms;
     const place =
       url === '' ? '' : ` ${url.replace(/^.*\/(?=(libs|apps|node_modules)\/)/, '')}:${lineNumber + 1}`;

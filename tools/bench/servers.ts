@@ -4,8 +4,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { freePorts } from '../../tests/support/ports.ts';
 
 export interface Shape {
   readonly name: string;
@@ -33,27 +33,6 @@ function node(name: string, script: string, flags: readonly string[]): Command {
 
 const readyLimitMs = 30_000;
 const stopLimitMs = 15_000;
-
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  try {
-    return await Promise.all(
-      servers.map(
-        (server) =>
-          new Promise<number>((resolve, reject) => {
-            server.on('error', reject);
-            server.listen(0, '127.0.0.1', () => {
-              const address = server.address();
-              if (address === null || typeof address === 'string') reject(new Error('no port'));
-              else resolve(address.port);
-            });
-          }),
-      ),
-    );
-  } finally {
-    for (const server of servers) server.close();
-  }
-}
 
 interface Command {
   readonly name: string;
