@@ -1,4 +1,11 @@
 /** The simulated world behind the ports: one heap of events ordered by virtual time. */
+export { type Ending, History, type Operation as ClientOperation, type Order } from './checkers/history.ts';
+export { LeaseChecker } from './checkers/lease.ts';
+export { inRange, type ModelEvent, type ModelOutcome, StoreModel } from './checkers/model.ts';
+export { leaseIdBase } from './checkers/operation-id.ts';
+export { sameKv, showKv } from './checkers/responses.ts';
+export { WatchChecker, type WatchSpec, watchFlags } from './checkers/watch.ts';
+export type { Applied, Violation } from './checkers/witness.ts';
 export { SimClock, SimHost, SimTimers, simEpochMs } from './clock.ts';
 export { clientUrl, linkAddress, peerUrl, SimCluster, type SimClusterOptions, SimNode } from './cluster.ts';
 export { sha1, simDigest } from './digest.ts';
@@ -14,3 +21,6 @@ export { type FaultKind, faultKinds, type Plan } from './plan.ts';
 export { type RandomRunOptions, type RunReport, randomRun } from './random-run.ts';
 export { Scheduler } from './scheduler.ts';
 export { type SimReport, type SimulateOptions, simulate } from './simulate.ts';
+export { Banker, bankError } from './workloads/bank.ts';
+export { KvUser } from './workloads/kv.ts';
+export type { User, Workplace } from './workloads/user.ts';

@@ -11,6 +11,7 @@ import { rangeRequest } from './etcd-messages.ts';
 import { FrontClient, SimFront } from './front.ts';
 import { makePlan, type Plan } from './plan.ts';
 import { Trace } from './trace.ts';
+import type { User } from './workloads/user.ts';
 
 /** A promise was broken. */
 export class SimViolation extends Error {}
@@ -109,7 +110,7 @@ const paths = {
 export type CallName = keyof typeof paths;
 
 /** A client: one thing after the other, through the gateway it is at until that fails. */
-export class SimUser {
+export class SimUser implements User {
   readonly world: World;
   readonly prng: Prng;
   readonly client: FrontClient;

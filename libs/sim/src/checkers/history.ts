@@ -16,7 +16,7 @@ import { type RpcStatus, readRangeRequest } from '@quoin/contracts';
 import { readHeader } from '../etcd-messages.ts';
 import type { StoreModel } from './model.ts';
 import { responseError } from './responses.ts';
-import type { Applied, Violation, Witness } from './witness.ts';
+import type { Applied, Violation } from './witness.ts';
 
 export type Ending =
   | { readonly kind: 'ok'; readonly body: Uint8Array }
@@ -35,6 +35,13 @@ export interface Operation {
   ended: boolean;
 }
 
+/** The order of all mutations, and what came of each: from the log as members apply it, or found out afterwards. */
+export interface Order {
+  readonly model: StoreModel;
+  /** Of each client operation, by its number. */
+  readonly applied: ReadonlyMap<number, Applied>;
+}
+
 /** Errors that a mutation can only get from its place in the log. */
 const fromTheLog = new Set(['requested lease not found', 'lease already exists', 'key not found']);
 
@@ -45,18 +52,18 @@ export class History {
   /** Ended without telling whether it happened. */
   unknown = 0;
   private readonly operations: Operation[] = [];
-  private readonly witness: Witness;
+  private readonly order: Order;
   private readonly violation: Violation;
   private revisionSeen = 1;
   private positionSeen = 0;
 
-  constructor(witness: Witness, violation: Violation) {
-    this.witness = witness;
+  constructor(order: Order, violation: Violation) {
+    this.order = order;
     this.violation = violation;
   }
 
   get model(): StoreModel {
-    return this.witness.model;
+    return this.order.model;
   }
 
   /** The number that the next operation will have, for its mark. */
@@ -116,7 +123,7 @@ export class History {
   }
 
   private mutationEnded(operation: Operation, ending: Ending): void {
-    const applied = this.witness.applied.get(operation.number);
+    const applied = this.order.applied.get(operation.number);
     if (ending.kind === 'lost') {
       this.unknown++;
     } else if (ending.kind === 'error') {

@@ -97,11 +97,16 @@ export class StoreModel {
   get(key: string, revision = this.revision): Kv | undefined {
     const versions = this.versions.get(key);
     if (versions === undefined) return undefined;
-    for (let i = versions.length - 1; i >= 0; i--) {
-      const version = versions[i]!;
-      if (version.modRevision <= revision) return version.version === 0 ? undefined : version;
+    // Versions below `low` are not newer than the revision, those from `high` on are.
+    let low = 0;
+    let high = versions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (versions[middle]!.modRevision <= revision) low = middle + 1;
+      else high = middle;
     }
-    return undefined;
+    const found = versions[low - 1];
+    return found === undefined || found.version === 0 ? undefined : found;
   }
 
   range(low: string, end: string, revision = this.revision): Kv[] {

@@ -84,7 +84,7 @@ export class WatchChecker {
       this.bookmark(revision);
       return;
     }
-    let wanted = this.wantedFrom(this.next).slice(this.part);
+    let wanted = this.wantedFrom(this.next, this.model.revision, this.part + events.length).slice(this.part);
     if (wanted.length < events.length) this.fail(`got ${events.length} events where ${wanted.length} can be`);
     for (let i = 0; i < events.length; i++) this.check(events[i]!, wanted[i]!);
     this.events += events.length;
@@ -94,7 +94,7 @@ export class WatchChecker {
     const rest = wanted.filter((w) => w.revision === last).length;
     if (rest > 0) {
       if (!this.spec.fragment || varint(response, 56) === 0n) this.fail(`got revision ${last} in part`);
-      this.part = this.wantedFrom(last).filter((w) => w.revision === last).length - rest;
+      this.part = this.wantedFrom(last, last).length - rest;
       this.next = last;
       return;
     }
@@ -104,17 +104,17 @@ export class WatchChecker {
 
   /** Everything up to that revision has come. */
   isPast(revision: number): boolean {
-    return this.next > 0 && this.wantedFrom(this.next, revision).length === 0;
+    return this.next > 0 && this.wantedFrom(this.next, revision, 1).length === 0;
   }
 
   /** What has not come, for a message. */
   missing(revision: number): string {
-    const first = this.wantedFrom(this.next, revision)[0];
+    const first = this.wantedFrom(this.next, revision, 1)[0];
     return first === undefined ? 'nothing' : `${first.revision} ${showKv(first.event.kv)}`;
   }
 
   private bookmark(revision: number): void {
-    const missed = this.wantedFrom(this.next, revision)[0];
+    const missed = this.wantedFrom(this.next, revision, 1)[0];
     if (missed !== undefined) {
       this.fail(`has a bookmark at ${revision} before event ${missed.revision} ${showKv(missed.event.kv)}`);
     }
@@ -141,10 +141,11 @@ export class WatchChecker {
     }
   }
 
-  private wantedFrom(from: number, to = this.model.revision): Wanted[] {
+  /** Whole revisions, and no more of them than it takes to have `count` events. */
+  private wantedFrom(from: number, to: number, count = Number.POSITIVE_INFINITY): Wanted[] {
     const { key, end, noPut, noDelete } = this.spec;
     const found: Wanted[] = [];
-    for (let revision = Math.max(from, 2); revision <= to; revision++) {
+    for (let revision = Math.max(from, 2); revision <= to && found.length < count; revision++) {
       for (const event of this.model.events[revision]!) {
         if (event.type === 'put' ? noPut : noDelete) continue;
         if (inRange(event.kv.key, key, end)) found.push({ revision, event });

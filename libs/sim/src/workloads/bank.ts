@@ -1,4 +1,6 @@
 /** Accounts between which money moves in transactions: at every revision there is as much of it as at the beginning. */
+
+import type { StoreModel } from '../checkers/model.ts';
 import {
   type CompareOptions,
   type Kv,
@@ -9,39 +11,45 @@ import {
   txnRequest,
 } from '../etcd-messages.ts';
 import { SimUser, type World } from '../world.ts';
+import type { User, Workplace } from './user.ts';
 
 const accounts = ['b0', 'b1', 'b2', 'b3', 'b4'];
 const initial = 100;
 const all = rangeRequest('b', { end: 'c' });
 
 export function runBank(world: World, name: string): void {
-  new Banker(world, name).step();
+  new Banker(world, new SimUser(world, name)).step();
 }
 
 /** Holds the sum at each revision of the model. */
 export function watchBank(world: World): void {
   const { model } = world.witness;
   world.onRevision.push((revision) => {
-    if (!model.events[revision]!.some((event) => event.kv.key.startsWith('b'))) return;
-    const kvs = model.range('b', 'c');
-    const sum = kvs.reduce((total, kv) => total + amountOf(kv), 0);
-    if (kvs.length !== accounts.length || sum !== initial * accounts.length) {
-      world.violation(`the bank has ${sum} in ${kvs.length} accounts at revision ${revision}`);
-    }
+    const problem = bankError(model, revision);
+    if (problem !== undefined) world.violation(problem);
   });
+}
+
+/** What is wrong with the accounts at that revision, if it changed any. */
+export function bankError(model: StoreModel, revision: number): string | undefined {
+  if (!model.events[revision]!.some((event) => event.kv.key.startsWith('b'))) return undefined;
+  const kvs = model.range('b', 'c', revision);
+  const sum = kvs.reduce((total, kv) => total + amountOf(kv), 0);
+  if (kvs.length === accounts.length && sum === initial * accounts.length) return undefined;
+  return `the bank has ${sum} in ${kvs.length} accounts at revision ${revision}`;
 }
 
 function amountOf(kv: Kv): number {
   return Number(kv.value.split('#')[0]);
 }
 
-class Banker {
-  private readonly world: World;
-  private readonly user: SimUser;
+export class Banker {
+  private readonly world: Workplace;
+  private readonly user: User;
 
-  constructor(world: World, name: string) {
+  constructor(world: Workplace, user: User) {
     this.world = world;
-    this.user = new SimUser(world, name);
+    this.user = user;
   }
 
   step(): void {

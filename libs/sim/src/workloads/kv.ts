@@ -14,19 +14,20 @@ import {
   txnRequest,
 } from '../etcd-messages.ts';
 import { SimUser, type World } from '../world.ts';
+import type { User, Workplace } from './user.ts';
 
 export function runKv(world: World, name: string): void {
-  new KvUser(world, name).step();
+  new KvUser(world, new SimUser(world, name)).step();
 }
 
-class KvUser {
-  private readonly world: World;
-  private readonly user: SimUser;
+export class KvUser {
+  private readonly world: Workplace;
+  private readonly user: User;
   private lastRevision = 1;
 
-  constructor(world: World, name: string) {
+  constructor(world: Workplace, user: User) {
     this.world = world;
-    this.user = new SimUser(world, name);
+    this.user = user;
   }
 
   step(): void {
@@ -57,7 +58,7 @@ class KvUser {
   private put(done: () => void): void {
     const key = this.key();
     const prevKv = this.user.prng.chance(0.3);
-    const ignoreValue = this.user.prng.chance(0.05);
+    const ignoreValue = this.user.prng.chance(0.05) && this.world.plan.uniqueValues !== true;
     const request = (n: number): Uint8Array =>
       putRequest(key, ignoreValue ? '' : this.value(n), { prevKv, ignoreValue });
     this.user.mutate('put', request, done);
