@@ -90,6 +90,22 @@ export class Model {
     return this.current.size;
   }
 
+  /** What every version takes that a finished compaction leaves: later ones, and those alive at the compact revision. */
+  get storedBytes(): number {
+    let bytes = 0;
+    const count = (kv: KeyValue, isPut: boolean): void => {
+      bytes += isPut ? kvBytes(kv).length + 33 : kvBytes(create(KeyValueSchema, { key: kv.key })).length + 34;
+    };
+    for (const [revision, events] of this.events) {
+      if (revision < this.compactRevision) continue;
+      for (const { type, kv } of events) count(kv, type === 'put');
+    }
+    for (const kv of this.states.get(this.compactRevision)?.values() ?? []) {
+      if (kv.modRevision < this.compactRevision) count(kv, true);
+    }
+    return bytes;
+  }
+
   compact(revision: number): 'compacted' | 'future' | undefined {
     if (revision <= this.compactRevision) return 'compacted';
     if (revision > this.revision) return 'future';

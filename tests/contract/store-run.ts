@@ -61,6 +61,7 @@ export class Run {
     for (const feed of this.feeds) feed.drain();
     while (this.store.compactionStep(50) === 'more');
     expect(this.store.compactionFinished).toBe(true);
+    expect(this.store.storedBytes).toBe(this.model.storedBytes);
     for (let i = 0; i < 30; i++) this.checkRange(this.store);
     this.checkWhole();
   }

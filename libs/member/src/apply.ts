@@ -32,10 +32,18 @@ import {
 } from '@quoin/contracts';
 import type { Store } from '@quoin/mvcc';
 import type { ConfState } from '@quoin/raft';
+import { type Alarm, Alarms, AlarmType } from './alarms.ts';
 import { planError, planTxn, putError, runPut, TxnRunner } from './apply-txn.ts';
-import { readMemberUpdate, writeMembersResponse } from './cluster-messages.ts';
+import {
+  type AlarmRequestView,
+  readAlarm,
+  readMemberUpdate,
+  writeAlarmResponse,
+  writeMembersResponse,
+} from './cluster-messages.ts';
 import { type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
 import { Membership } from './membership.ts';
+import { leaseCostBytes, putCost, txnCost } from './quota.ts';
 import { idKey, keyId, Table } from './records.ts';
 
 /** The encoded response, or why not. */
@@ -49,19 +57,35 @@ export interface StateMachineOptions {
   readonly memberId: bigint;
   readonly lessor: Lessor;
   readonly maxLearners: number;
+  /** Negative: none. */
+  readonly quotaBytes: number;
   /** Of the answering member, for headers. */
   readonly raftTerm: () => number;
   /** For the leader's lease times; nothing replicated depends on it. */
   readonly nowMs: () => number;
+  /** After each change, and when the state is loaded. */
+  readonly onAlarms: (active: readonly Alarm[]) => void;
   readonly onLeaseGranted: () => void;
   readonly onLeaseRevoked: (expired: boolean) => void;
 }
 
 const noReply = new Uint8Array(0);
 
+/** What is refused while the CORRUPT alarm is on. */
+const corruptible: ReadonlySet<number> = new Set([
+  Method.put,
+  Method.deleteRange,
+  Method.txn,
+  Method.compact,
+  Method.leaseGrant,
+  Method.leaseRevoke,
+  Method.leaseExpire,
+]);
+
 export class StateMachine {
   store: Store;
   membership: Membership;
+  alarms: Alarms;
   private readonly options: StateMachineOptions;
   private readonly leaseExists: (id: bigint) => boolean;
 
@@ -71,6 +95,7 @@ export class StateMachine {
     this.leaseExists = (id) => options.lessor.get(id) !== undefined;
     this.store = store;
     this.membership = loadMembership(store);
+    this.alarms = this.loadAlarms();
     this.loadLeases();
   }
 
@@ -78,7 +103,19 @@ export class StateMachine {
   replaceStore(store: Store): void {
     this.store = store;
     this.membership = loadMembership(store);
+    this.alarms = this.loadAlarms();
     this.loadLeases();
+  }
+
+  /** What counts for the quota, and what Status calls the size of the database. */
+  get dbBytes(): number {
+    return this.store.storedBytes + this.options.lessor.size * leaseCostBytes;
+  }
+
+  /** What a change may cost less than; Infinity without a quota. */
+  get quotaRoom(): number {
+    const { quotaBytes } = this.options;
+    return quotaBytes < 0 ? Number.POSITIVE_INFINITY : quotaBytes - this.dbBytes;
   }
 
   header(): ResponseHeader {
@@ -108,6 +145,8 @@ export class StateMachine {
 
   private dispatch(proposal: Proposal, wantReply: boolean): Outcome {
     const { body } = proposal;
+    // etcd refuses all of these, so leases do not run out either while the alarm is on.
+    if (corruptible.has(proposal.method) && this.alarms.has(AlarmType.corrupt)) return etcdErrors.corrupt;
     switch (proposal.method) {
       case Method.put:
         return this.put(body, wantReply);
@@ -124,6 +163,8 @@ export class StateMachine {
       case Method.leaseExpire:
         for (const id of decodeLeaseExpireRequest(body).ids) this.endLease(id, true);
         return noReply;
+      case Method.alarm:
+        return this.alarm(readAlarm(body));
       case Method.attributes:
         return this.attributes(decodeAttributesRequest(body));
       case Method.memberUpdate:
@@ -135,12 +176,16 @@ export class StateMachine {
 
   private put(body: Uint8Array, wantReply: boolean): Outcome {
     const put = readPutRequest(body);
+    const cost = putCost(put);
+    if (this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
     const problem = putError(this.store, put, this.leaseExists);
     if (problem !== undefined) return problem;
+    const fits = this.quotaRoom > cost;
     const write = this.store.begin();
     if (!wantReply) put.prevKv = false;
     const prevKv = runPut(write, put);
     write.end();
+    if (!fits) return etcdErrors.noSpace;
     return wantReply ? writePutResponse(this.header(), put.prevKv ? prevKv : undefined) : noReply;
   }
 
@@ -160,12 +205,16 @@ export class StateMachine {
   private txn(body: Uint8Array, wantReply: boolean): Outcome {
     const request = readTxnRequest(body);
     const { store } = this;
+    const cost = txnCost(request);
+    if (cost > 0 && this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
+    const fits = cost === 0 || this.quotaRoom > cost;
     const plan = planTxn(store, request);
     const problem = planError(store, plan, store, this.leaseExists);
     if (problem !== undefined) return problem;
     const write = store.begin();
     const result = new TxnRunner(write).run(plan);
     write.end();
+    if (!fits) return etcdErrors.noSpace;
     return wantReply ? writeTxnResponse(this.header(), result.succeeded, result.responses) : noReply;
   }
 
@@ -180,6 +229,8 @@ export class StateMachine {
   /** The proposer has chosen the id and raised the TTL to the minimum: that depends on its configuration. */
   private leaseGrant(body: Uint8Array): Outcome {
     const { id, ttl } = readLeaseGrantRequest(body);
+    if (this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
+    const fits = this.quotaRoom > leaseCostBytes;
     if (id === 0n) return etcdErrors.leaseNotFound;
     if (ttl > leaseTtlMaxSeconds) return etcdErrors.leaseTTLTooLarge;
     if (this.leaseExists(id)) return etcdErrors.leaseExist;
@@ -188,6 +239,7 @@ export class StateMachine {
     this.store.putRecord(Table.leases, idKey(id), record);
     this.options.lessor.granted(id, ttl, this.options.nowMs());
     this.options.onLeaseGranted();
+    if (!fits) return etcdErrors.noSpace;
     return writeLeaseGrantResponse(this.header(), id, ttl);
   }
 
@@ -210,6 +262,21 @@ export class StateMachine {
     this.store.putRecord(Table.leases, idKey(id), null);
     this.options.lessor.revoked(id);
     this.options.onLeaseRevoked(expired);
+  }
+
+  private alarm(request: AlarmRequestView): Outcome {
+    const { memberId, type } = request;
+    const alarm = { memberId, type };
+    let answered: readonly Alarm[] = [];
+    if (request.action === 'get') answered = this.alarms.list(type);
+    else if (request.action === 'activate' && type !== AlarmType.none) {
+      this.alarms.activate(this.store, alarm);
+      answered = [alarm];
+    } else if (request.action === 'deactivate' && this.alarms.deactivate(this.store, alarm)) {
+      answered = [alarm];
+    }
+    if (request.action !== 'get') this.options.onAlarms(this.alarms.list(AlarmType.none));
+    return writeAlarmResponse(this.header(), answered);
   }
 
   private attributes(request: AttributesRequest): Outcome {
@@ -245,6 +312,12 @@ export class StateMachine {
     const added = kind === 'add' && change !== undefined && !change.promote;
     const member = added ? this.membership.get(change.memberId) : undefined;
     return writeMembersResponse(this.memberHeader(), member, this.membership.members);
+  }
+
+  private loadAlarms(): Alarms {
+    const alarms = Alarms.load(this.store);
+    this.options.onAlarms(alarms.list(AlarmType.none));
+    return alarms;
   }
 
   private loadLeases(): void {

@@ -5,6 +5,7 @@ import {
   AlarmRequest_AlarmAction,
   AlarmRequestSchema,
   AlarmResponseSchema,
+  type AlarmType,
   type Member,
   MemberAddRequestSchema,
   MemberAddResponseSchema,
@@ -17,6 +18,7 @@ import {
   ResponseHeaderSchema,
   StatusResponseSchema,
 } from '@quoin/contracts/etcd';
+import type { Alarm } from './alarms.ts';
 import { serverVersion, storageVersion } from './config.ts';
 
 function messageOf<T>(read: () => T): T {
@@ -86,6 +88,7 @@ export function writeMembersResponse(
 export interface StatusView {
   readonly dbSizeBytes: number;
   readonly dbSizeInUseBytes: number;
+  /** Negative: none. */
   readonly quotaBytes: number;
   readonly leader: bigint;
   readonly commitIndex: number;
@@ -108,7 +111,7 @@ export function writeStatusResponse(header: ResponseHeader, status: StatusView):
     dbSizeInUse: BigInt(status.dbSizeInUseBytes),
     isLearner: status.learner,
     storageVersion,
-    dbSizeQuota: BigInt(Number.isFinite(status.quotaBytes) ? status.quotaBytes : 0),
+    dbSizeQuota: BigInt(status.quotaBytes),
     downgradeInfo: { enabled: false },
   });
   return toBinary(StatusResponseSchema, response);
@@ -119,11 +122,32 @@ export function readMoveLeader(body: Uint8Array): bigint {
   return messageOf(() => fromBinary(MoveLeaderRequestSchema, body)).targetID;
 }
 
-/** @throws WireError. True: list alarms. */
-export function readAlarmIsGet(body: Uint8Array): boolean {
-  return messageOf(() => fromBinary(AlarmRequestSchema, body)).action === AlarmRequest_AlarmAction.GET;
+export interface AlarmRequestView extends Alarm {
+  readonly action: 'get' | 'activate' | 'deactivate' | 'unknown';
 }
 
-export function writeAlarmResponse(header: ResponseHeader): Uint8Array {
-  return toBinary(AlarmResponseSchema, create(AlarmResponseSchema, { header: etcdHeader(header) }));
+/** @throws WireError */
+export function readAlarm(body: Uint8Array): AlarmRequestView {
+  const request = messageOf(() => fromBinary(AlarmRequestSchema, body));
+  const action = alarmActions[request.action] ?? 'unknown';
+  return { action, memberId: request.memberID, type: request.alarm };
+}
+
+const alarmActions: Readonly<Record<number, AlarmRequestView['action']>> = {
+  [AlarmRequest_AlarmAction.GET]: 'get',
+  [AlarmRequest_AlarmAction.ACTIVATE]: 'activate',
+  [AlarmRequest_AlarmAction.DEACTIVATE]: 'deactivate',
+};
+
+export function encodeAlarmActivate(memberID: bigint, alarm: AlarmType): Uint8Array {
+  const action = AlarmRequest_AlarmAction.ACTIVATE;
+  return toBinary(AlarmRequestSchema, create(AlarmRequestSchema, { action, memberID, alarm }));
+}
+
+export function writeAlarmResponse(header: ResponseHeader, alarms: readonly Alarm[]): Uint8Array {
+  const response = create(AlarmResponseSchema, {
+    header: etcdHeader(header),
+    alarms: alarms.map(({ memberId, type }) => ({ memberID: memberId, alarm: type as AlarmType })),
+  });
+  return toBinary(AlarmResponseSchema, response);
 }

@@ -115,9 +115,8 @@ export function memberConfig(options: MemberOptions): MemberConfig {
   return { ...config, requestTimeoutMs: 5_000 + 2 * config.electionTimeoutMs };
 }
 
-/** The quota in force: Infinity when there is none. */
+/** The quota in force; negative when there is none. */
 export function quotaBytes(config: MemberConfig): number {
-  if (config.quotaBackendBytes < 0) return Number.POSITIVE_INFINITY;
   return config.quotaBackendBytes === 0 ? defaultQuotaBytes : config.quotaBackendBytes;
 }
 

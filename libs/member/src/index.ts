@@ -2,6 +2,7 @@
  * The replica: raft, WAL and store put together. Proposals come in over gateway links, are agreed on with the
  * peers, applied in order, and answered. Everything else here (leases, membership, snapshots) hangs on that path.
  */
+export { type Alarm, AlarmType, alarmName } from './alarms.ts';
 export { clusterIdOf, memberIdOf } from './cluster-ids.ts';
 export {
   clusterVersion,
@@ -19,7 +20,7 @@ export {
   urlError,
 } from './config.ts';
 export { IdGenerator, type Lease, Lessor, type LessorOptions, leaseTtlMaxSeconds } from './lessor.ts';
-export { Member, type MemberStatus } from './member.ts';
+export { Member } from './member.ts';
 export {
   decodePeerBatch,
   encodePeerBatch,
@@ -30,3 +31,4 @@ export {
 export type { BackendFactory, MemberPorts, MemberProbe } from './ports.ts';
 export { Restore, type RestorePorts, type RestoreSummary } from './restore.ts';
 export { ChunkChecker, ChunkSource } from './snapshot-chunks.ts';
+export type { MemberStatus } from './status.ts';

@@ -14,6 +14,7 @@ export interface MemberGauges {
   applied(): number;
   leases(): number;
   quotaBytes(): number;
+  dbBytes(): number;
   feeds(): number;
 }
 
@@ -25,6 +26,7 @@ export class MemberMetrics {
   readonly readIndexesFailed: NumberMetric;
   readonly heartbeatSendFailures: NumberMetric;
   readonly snapshotApplying: NumberMetric;
+  readonly alarms: LabelledMetric;
   readonly walFsyncSeconds: Histogram;
   readonly walWriteBytes: NumberMetric;
   readonly flushSeconds: Histogram;
@@ -88,6 +90,17 @@ export class MemberMetrics {
       '1 while a received snapshot is installed.',
     );
     gauge('etcd_server_quota_backend_bytes', 'Quota of the backend in bytes.', gauges.quotaBytes);
+    const size = 'Bytes of all versions and leases that are kept: what the quota bounds.';
+    gauge('etcd_mvcc_db_total_size_in_bytes', size, gauges.dbBytes);
+    gauge(
+      'etcd_mvcc_db_total_size_in_use_in_bytes',
+      `${size} Nothing is lost to fragmentation.`,
+      gauges.dbBytes,
+    );
+    this.alarms = labelled('gauge', 'etcd_debugging_server_alarms', 'Alarms that are active.', [
+      'server_id',
+      'alarm_type',
+    ]);
     labelled('gauge', 'etcd_server_id', 'Member id in hex.', ['server_id']).set([labels.memberId], 1);
     labelled('gauge', 'etcd_server_version', 'Version that runs.', ['server_version']).set(
       [labels.version],

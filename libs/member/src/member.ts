@@ -1,14 +1,10 @@
 import { type Channel, hexId } from '@quoin/base';
-import {
-  etcdErrors,
-  type MemberState as LinkMemberState,
-  type MemberInfo,
-  type Proposal,
-  readCompactionRequest,
-} from '@quoin/contracts';
+import { type MemberState as LinkMemberState, type Proposal, readCompactionRequest } from '@quoin/contracts';
 import { registerStoreMetrics } from '@quoin/mvcc';
-import { Raft, type Role, type SoftState } from '@quoin/raft';
+import { Raft, type SoftState } from '@quoin/raft';
 import type { WalOptions } from '@quoin/wal';
+import { AlarmRequests } from './alarm-requests.ts';
+import { alarmName } from './alarms.ts';
 import { StateMachine } from './apply.ts';
 import { Backups } from './backup.ts';
 import type { Call } from './call.ts';
@@ -25,6 +21,7 @@ import { LeaseRequests } from './lease-requests.ts';
 import { IdGenerator, Lessor } from './lessor.ts';
 import { type LinkHost, LinkSession } from './link-session.ts';
 import { MemberMetrics } from './member-metrics.ts';
+import { OwnProposals } from './own-proposals.ts';
 import { Peers } from './peer-session.ts';
 import type { MemberPorts } from './ports.ts';
 import { Proposals } from './proposals.ts';
@@ -34,28 +31,8 @@ import { ReadyLoop, type ReadyLoopHooks } from './ready-loop.ts';
 import { type MemberState, recover } from './recovery.ts';
 import { Requests } from './requests.ts';
 import { StateTransfer } from './state-transfer.ts';
+import { type MemberStatus, statusOf } from './status.ts';
 import { Upkeep } from './upkeep.ts';
-
-/** What an operator sees of a replica at one moment. */
-export interface MemberStatus {
-  readonly memberId: bigint;
-  readonly clusterId: bigint;
-  readonly name: string;
-  readonly role: Role;
-  /** 0n: none known. */
-  readonly leader: bigint;
-  readonly term: number;
-  readonly commitIndex: number;
-  readonly appliedIndex: number;
-  readonly revision: number;
-  readonly compactRevision: number;
-  readonly learner: boolean;
-  readonly members: readonly MemberInfo[];
-  readonly dbSizeBytes: number;
-  readonly dbSizeInUseBytes: number;
-  /** Such as `etcdserver: no leader`. */
-  readonly errors: readonly string[];
-}
 
 const stateIntervalMs = 1_000;
 const hashStepBytes = 1 << 20;
@@ -77,6 +54,8 @@ export class Member {
   private readonly transfer: StateTransfer;
   private readonly loop: ReadyLoop;
   private readonly publisher: Publisher;
+  private readonly own: OwnProposals;
+  private readonly alarms: AlarmRequests;
   private readonly leases: LeaseRequests;
   private readonly cluster: ClusterRequests;
   private readonly backups: Backups;
@@ -151,9 +130,13 @@ export class Member {
     this.loop = this.makeLoop();
     const { machine, metrics, proposals, peers, reads, raft, loop, lessor, transfer } = this;
     const { clock, timers, log, digest, tracer } = ports;
-    this.publisher = new Publisher({ memberId, config, clock, timers, machine, proposals, peers, loop });
-    const ids = new IdGenerator(memberId, clock.wallMs());
     const { requestTimeoutMs } = config;
+    const late = { peers: () => peers, loop: () => loop };
+    this.own = new OwnProposals({ memberId, clock, proposals, requestTimeoutMs, ...late });
+    const { own } = this;
+    this.publisher = new Publisher({ memberId, config, clock, timers, machine, own, loop });
+    this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
+    const ids = new IdGenerator(memberId, clock.wallMs());
     this.leases = new LeaseRequests({
       clock,
       lessor,
@@ -173,11 +156,11 @@ export class Member {
       header: () => transfer.header(),
       wake: () => loop.wake(),
     });
-    const { leases, cluster, backups } = this;
+    const { leases, cluster, backups, alarms } = this;
     const isLearner = (): boolean => this.isLearner();
     const status = () => ({ ...this.status(), quotaBytes: quotaBytes(config) });
     const shared = { config, clock, tracer, machine, proposals, reads, loop };
-    this.requests = new Requests({ ...shared, leases, cluster, backups, isLearner, status });
+    this.requests = new Requests({ ...shared, leases, cluster, alarms, backups, isLearner, status });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
   }
@@ -200,26 +183,7 @@ export class Member {
   }
 
   status(): MemberStatus {
-    const { store, membership } = this.machine;
-    const { softState, committedIndex } = this.loop;
-    const sizes = store.sizes();
-    return {
-      memberId: this.memberId,
-      clusterId: this.clusterId,
-      name: this.config.name,
-      role: softState.role,
-      leader: softState.leader,
-      term: softState.term,
-      commitIndex: committedIndex,
-      appliedIndex: store.appliedIndex,
-      revision: store.revision,
-      compactRevision: store.compactRevision,
-      learner: this.isLearner(),
-      members: membership.members,
-      dbSizeBytes: sizes.totalBytes,
-      dbSizeInUseBytes: sizes.inUseBytes,
-      errors: softState.leader === 0n ? [etcdErrors.noLeader.message] : [],
-    };
+    return statusOf(this.memberId, this.config.name, this.machine, this.loop);
   }
 
   /** For checks that replicas are equal: CRC-32C of the logical state at the applied index, in slices. */
@@ -277,6 +241,7 @@ export class Member {
     this.reads.tick(nowMs);
     this.leases.tick(nowMs);
     this.cluster.tick(nowMs);
+    this.alarms.tick(nowMs);
     this.transfer.tick(nowMs);
     this.upkeep.tick(nowMs);
     if (!this.stopping) this.publisher.tick(nowMs);
@@ -286,6 +251,7 @@ export class Member {
 
   /** Work of a turn after the commit; what is read here sees whole entries only. True when there is more at once. */
   private afterApply(): boolean {
+    this.alarms.applied();
     const reading = this.requests.pump();
     const feeding = this.machine.store.hub.pump(hashStepBytes);
     const backing = this.backups.pump();
@@ -375,6 +341,7 @@ export class Member {
     this.proposals.close();
     this.reads.close();
     this.leases.demote();
+    this.alarms.close();
     this.requests.dropLongRanges();
     this.backups.stopAll('server stopped');
     this.transfer.stop();
@@ -410,8 +377,15 @@ export class Member {
       memberId: state.memberId,
       lessor: this.lessor,
       maxLearners: this.config.maxLearners,
+      quotaBytes: quotaBytes(this.config),
       raftTerm: () => this.loop.softState.term,
       nowMs: () => this.ports.clock.monotonicMs(),
+      onAlarms: (active) => {
+        this.metrics.alarms.clear();
+        for (const { memberId, type } of active) {
+          this.metrics.alarms.set([hexId(memberId), alarmName(type)], 1);
+        }
+      },
       onLeaseGranted: () => this.metrics.leaseGranted.inc(),
       onLeaseRevoked: (expired) => {
         this.metrics.leaseRevoked.inc();
@@ -497,6 +471,7 @@ export class Member {
       installSnapshot: (index, done) => this.transfer.install(index, done),
       membershipChanged: () => this.membershipChanged(),
       leaderReady: () => this.leases.promote(),
+      noSpace: (call) => this.alarms.exceeded(call),
       compacted: (call, body, proposal) => this.compacted(call, body, proposal),
       afterApply: () => this.afterApply(),
       flush: () => this.flush(),
@@ -566,6 +541,7 @@ export class Member {
         applied: () => this.machine.store.appliedIndex,
         leases: () => this.lessor.size,
         quotaBytes: () => quotaBytes(this.config),
+        dbBytes: () => this.machine.dbBytes,
         feeds: () => this.machine.store.hub.feeds,
       },
       { memberId: hexId(this.memberId), version: serverVersion },

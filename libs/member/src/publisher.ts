@@ -3,14 +3,10 @@
  * to the leader in a message, again until it is applied. A member that is known so has started, and can serve.
  */
 import type { Clock, Timers } from '@quoin/base';
-import { emptyBytes } from '@quoin/base';
-import { encodeAttributesRequest, encodeProposalBatch, Method } from '@quoin/contracts';
-import { EntryType, MessageType } from '@quoin/raft';
+import { encodeAttributesRequest, Method } from '@quoin/contracts';
 import type { StateMachine } from './apply.ts';
 import type { MemberConfig } from './config.ts';
-import { blankMessage } from './messages.ts';
-import type { Peers } from './peer-session.ts';
-import type { Proposals } from './proposals.ts';
+import type { OwnProposals } from './own-proposals.ts';
 import type { ReadyLoop } from './ready-loop.ts';
 
 export interface PublisherParts {
@@ -19,8 +15,7 @@ export interface PublisherParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly machine: StateMachine;
-  readonly proposals: Proposals;
-  readonly peers: Peers;
+  readonly own: OwnProposals;
   readonly loop: ReadyLoop;
 }
 
@@ -29,13 +24,11 @@ const retryMs = 1_000;
 export class Publisher {
   private readonly parts: PublisherParts;
   private sentMs: number;
-  private sequence: bigint;
   private listeners: (() => void)[];
 
   constructor(parts: PublisherParts) {
     this.parts = parts;
     this.sentMs = Number.NEGATIVE_INFINITY;
-    this.sequence = 0n;
     this.listeners = [];
   }
 
@@ -51,8 +44,7 @@ export class Publisher {
     if (this.isReady()) this.tell();
     else if (loop.softState.leader !== 0n && !this.isPublished() && nowMs - this.sentMs >= retryMs) {
       this.sentMs = nowMs;
-      this.publish(nowMs);
-      loop.wake();
+      this.publish();
     }
   }
 
@@ -74,23 +66,9 @@ export class Publisher {
     for (const listener of listeners) listener();
   }
 
-  private publish(nowMs: number): void {
-    const { memberId, config, proposals, peers, loop } = this.parts;
-    const { name, advertiseClientUrls: clientUrls, requestTimeoutMs } = config;
-    const body = encodeAttributesRequest({ memberId, name, clientUrls });
-    if (loop.isLeader) {
-      proposals.add(Method.attributes, body, undefined, nowMs, nowMs + requestTimeoutMs);
-      return;
-    }
-    const proposal = {
-      origin: memberId,
-      id: ++this.sequence,
-      method: Method.attributes,
-      body,
-      trace: emptyBytes,
-    };
-    const data = encodeProposalBatch({ proposals: [proposal] }).slice();
-    const message = blankMessage(MessageType.propose, memberId, loop.softState.leader);
-    peers.send({ ...message, entries: [{ term: 0, index: 0, type: EntryType.normal, data }] });
+  private publish(): void {
+    const { memberId, config, own } = this.parts;
+    const { name, advertiseClientUrls: clientUrls } = config;
+    own.propose(Method.attributes, encodeAttributesRequest({ memberId, name, clientUrls }));
   }
 }

@@ -76,6 +76,8 @@ export interface ReadyLoopHooks {
   leaderReady(): void;
   /** A compaction was applied; answers the call. */
   compacted(call: Call | undefined, body: Uint8Array, proposal: Proposal): void;
+  /** The proposal has met the quota; answers the call. */
+  noSpace(call: Call | undefined): void;
   /** After apply and commit: background work of one turn. True when there is more at once. */
   afterApply(): boolean;
   /** The end of the turn: what is to be sent is sent. */
@@ -379,6 +381,7 @@ export class ReadyLoop {
     span?.end();
     if (proposal.method === Method.compact && !isRefused(outcome))
       this.hooks.compacted(call, outcome, proposal);
+    else if (outcome === etcdErrors.noSpace) this.hooks.noSpace(call);
     else if (proposal.method === Method.memberUpdate) this.answerMembership(call, outcome);
     else if (call !== undefined) answer(call, outcome);
     if (proposal.method === Method.attributes) this.hooks.membershipChanged();

@@ -7,13 +7,14 @@
  *   members    member id, 8 bytes BE   MemberInfo
  *   removed    member id, 8 bytes BE   (empty)         an id that was removed never comes back
  *   started    member id, 8 bytes BE   (empty)         it has taken part: with an empty directory it is refused
+ *   alarms     type, 4 bytes BE, member id, 8 bytes BE   (empty)
  *   cluster    'id'                    cluster id, 8 bytes BE
  *              'conf'                  ConfState
  */
 import { readU64BE, utf8, writeU64BE } from '@quoin/base';
 import { type MemberInfo, WireReader, WireWriter } from '@quoin/contracts';
 
-export const Table = { leases: 1, members: 2, removed: 3, cluster: 4, started: 5 } as const;
+export const Table = { leases: 1, members: 2, removed: 3, cluster: 4, started: 5, alarms: 6 } as const;
 
 export const clusterIdKey: Uint8Array = utf8('id');
 export const confStateKey: Uint8Array = utf8('conf');

@@ -29,12 +29,13 @@ import {
   writeTxnResponse,
 } from '@quoin/contracts';
 import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
+import type { AlarmRequests } from './alarm-requests.ts';
 import type { StateMachine } from './apply.ts';
 import { isReadOnly, isSerializable, planError, planTxn, rangeError, runReadOnly } from './apply-txn.ts';
 import type { Backups } from './backup.ts';
 import type { StatusView } from './cluster-messages.ts';
 import {
-  readAlarmIsGet,
+  readAlarm,
   readMemberList,
   writeAlarmResponse,
   writeMembersResponse,
@@ -58,6 +59,7 @@ export interface RequestsParts {
   readonly loop: ReadyLoop;
   readonly leases: LeaseRequests;
   readonly cluster: ClusterRequests;
+  readonly alarms: AlarmRequests;
   readonly backups: Backups;
   readonly isLearner: () => boolean;
   readonly status: () => StatusView;
@@ -133,7 +135,9 @@ export class Requests {
       case Method.defragment:
         return this.serveLater(call);
       case Method.alarm:
-        if (readAlarmIsGet(call.body)) return this.serveLater(call);
+        // Not through the log, as with etcd, but as recent.
+        if (readAlarm(call.body).action === 'get') return this.parts.reads.add(call);
+        return this.propose(call, Method.alarm, call.body);
     }
     call.fail({
       code: Code.unimplemented,
@@ -179,6 +183,7 @@ export class Requests {
     const { loop, proposals, config, clock } = this.parts;
     if (!loop.isLeader) return call.notTaken();
     if (loop.applyGap > config.maxApplyGap) return call.fail(etcdErrors.requestTooManyRequests);
+    if (this.parts.alarms.refuses(method, body, call)) return;
     proposals.add(method, body, call, clock.monotonicMs(), call.deadlineMs);
     loop.wake();
   }
@@ -202,7 +207,9 @@ export class Requests {
       case Method.watchHistory:
         return this.serveHistory(call);
       case Method.alarm:
-        return call.reply(writeAlarmResponse(machine.header()));
+        return call.reply(
+          writeAlarmResponse(machine.header(), machine.alarms.list(readAlarm(call.body).type)),
+        );
       case Method.defragment:
         machine.store.defragment((error) => {
           // etcd's answer has no header.

@@ -16,6 +16,7 @@ import {
 } from '@quoin/mvcc';
 import { bootstrapState } from '@quoin/raft';
 import { Wal } from '@quoin/wal';
+import { Alarms } from './alarms.ts';
 import { type MemberConfig, type MemberOptions, memberConfig, memberConfigError } from './config.ts';
 import { Membership } from './membership.ts';
 import type { MemberPorts } from './ports.ts';
@@ -120,6 +121,7 @@ export class Restore {
     const { start, confState } = bootstrapState(members.map((member) => member.id));
     const store = Store.open(this.backend);
     Membership.clear(store);
+    Alarms.clear(store);
     Membership.bootstrap(store, clusterId, members, confState);
     store.commit(start.index, start.term);
     store.flush((error) => {

@@ -1,16 +1,19 @@
-import { concatBytes, readCounterBE } from '@quoin/base';
+import { concatBytes, latin1, readCounterBE } from '@quoin/base';
 import type { Batch } from './backend.ts';
 import { RecordReader, recordUserKey } from './event-log.ts';
-import { KeyValueReader } from './key-value.ts';
 import {
   cellKeyValue,
   cellSub,
-  encodeCounter,
+  encodeFinished,
   finishedKey,
   historyKey,
   isLargeCell,
+  keySuccessor,
   prefix,
+  putBytes,
   revisionKey,
+  stateKey,
+  tombstoneBytes,
 } from './layout.ts';
 import type { StoreState } from './state.ts';
 
@@ -32,6 +35,7 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
  *                                          by a revision > C          → the cell moves from R into H, if R goes
  *     the version it put, if it is latest                             → nothing: L has it
  *   then the R entry goes, unless it also holds events of C or later
+ *   last, for each event of R entries that begin with C: the version it replaced goes
  *
  * The work is proportional to the history removed, never to the number of keys. Events of C itself stay: a watch may
  * begin there, and etcd keeps a tombstone at exactly C.
@@ -39,8 +43,12 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
 export class Compaction {
   private readonly state: StoreState;
   private readonly records = new RecordReader();
-  private readonly reader = new KeyValueReader();
   private batch: MutableBatch = newBatch();
+  /** Within the entries that begin with the compact revision. */
+  private lastFrom: Uint8Array | undefined = undefined;
+  private removedBytes = 0;
+  /** H entries with a cell that this step has removed. */
+  private readonly replaced = new Set<string>();
   /** Nothing of R is left below it. Starting over would walk all that was deleted before. */
   private from: Uint8Array = Uint8Array.of(prefix.events);
 
@@ -49,7 +57,7 @@ export class Compaction {
   }
 
   get finished(): boolean {
-    return this.state.finishedRevision >= this.state.compactRevision;
+    return this.state.finishedRevision >= this.state.compactRevision && !this.state.finishedButLast;
   }
 
   /** idle: nothing to do; done: this call came to the end. Waits while a reader is open or a turn is not committed. */
@@ -58,7 +66,14 @@ export class Compaction {
     if (this.finished) return 'idle';
     if (state.pins > 0 || state.buffer.size > 0) return 'more';
     const target = state.compactRevision;
-    const { entries, straddling, atEnd } = this.read(target, maxEvents);
+    if (state.finishedRevision < target) this.stepBelow(target, maxEvents);
+    else this.stepLast(target, maxEvents);
+    return this.finished ? 'done' : 'more';
+  }
+
+  /** Entries that begin below the target. */
+  private stepBelow(target: number, maxEvents: number): void {
+    const { entries, straddling, atEnd } = this.read(this.from, target, maxEvents);
     for (const { key, block } of entries) {
       this.records.start(block);
       const isWhole = block !== straddling;
@@ -66,23 +81,46 @@ export class Compaction {
       if (isWhole) this.put(key, null);
       this.from = key;
     }
-    if (atEnd) this.put(finishedKey, encodeCounter(target));
-    const batch = this.batch;
-    this.batch = newBatch();
-    state.backend.write(batch);
-    if (!atEnd) return 'more';
-    state.finishedRevision = target;
-    return 'done';
+    if (atEnd) this.put(finishedKey, encodeFinished(target, true));
+    this.write();
+    if (!atEnd) return;
+    this.state.finishedRevision = target;
+    this.state.finishedButLast = true;
+    this.lastFrom = revisionKey(prefix.events, target, 0);
   }
 
-  /** The oldest entries that begin below the target, up to about `maxEvents` events. */
-  private read(target: number, maxEvents: number): Oldest {
+  /** Entries that begin with the target: all of them stay, what their events replaced goes. */
+  private stepLast(target: number, maxEvents: number): void {
+    const from = this.lastFrom ?? revisionKey(prefix.events, target, 0);
+    const { entries, atEnd } = this.read(from, target + 1, maxEvents);
+    for (const { key, block } of entries) {
+      this.records.start(block);
+      while (this.records.next() && this.records.revision === target) this.removeAround(target, false);
+      this.lastFrom = keySuccessor(key);
+    }
+    if (atEnd) this.put(finishedKey, encodeFinished(target, false));
+    this.write();
+    if (atEnd) this.state.finishedButLast = false;
+  }
+
+  private write(): void {
+    const { state, batch } = this;
+    state.storedBytes = Math.max(0, state.storedBytes - this.removedBytes);
+    this.removedBytes = 0;
+    this.replaced.clear();
+    this.put(stateKey, state.encode());
+    this.batch = newBatch();
+    state.backend.write(batch);
+  }
+
+  /** The oldest entries that begin below `end`, up to about `maxEvents` events. */
+  private read(from: Uint8Array, end: number, maxEvents: number): Oldest {
     const { records } = this;
     const entries: Oldest['entries'] = [];
     let events = 0;
     let straddling: Uint8Array | undefined;
     let atEnd = true;
-    this.state.backend.scan(this.from, revisionKey(prefix.events, target, 0), false, (key, block) => {
+    this.state.backend.scan(from, revisionKey(prefix.events, end, 0), false, (key, block) => {
       if (events >= maxEvents) {
         atEnd = false;
         return false;
@@ -95,7 +133,7 @@ export class Compaction {
       }
       const copy = block.slice();
       entries.push({ key: key.slice(), block: copy });
-      if (last < target) return true;
+      if (last < end) return true;
       straddling = copy;
       return false;
     });
@@ -106,9 +144,15 @@ export class Compaction {
     const { records, state } = this;
     const key = recordUserKey(records);
     if (records.prevMod !== 0) this.removeReplaced(key, records.prevMod);
-    if (records.isDelete() || records.revision === target) return;
+    if (records.revision === target) return;
+    // What an earlier compaction looked at already may still be here, in an entry that it had to leave.
+    const isNew = records.revision >= state.finishedRevision;
+    if (records.isDelete()) {
+      if (isNew) this.removedBytes += tombstoneBytes(key.length);
+      return;
+    }
     if (records.shadowed) {
-      if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
+      if (isNew) this.removeVersion(records.revision, records.cell());
       return;
     }
     const entryKey = historyKey(key, records.revision);
@@ -119,7 +163,7 @@ export class Compaction {
       if (isWhole) this.put(entryKey, concatBytes([value, records.cell()]));
     } else {
       this.put(entryKey, null);
-      if (records.large) this.put(revisionKey(prefix.values, records.revision, records.sub), null);
+      this.removeVersion(records.revision, records.cell());
     }
   }
 
@@ -130,10 +174,22 @@ export class Compaction {
     if (value === undefined) return;
     this.put(entryKey, null);
     if (value.length === 8) return;
-    const cell = value.subarray(8);
-    if (!isLargeCell(cell)) return;
-    this.reader.readHead(cellKeyValue(cell));
-    this.put(revisionKey(prefix.values, this.reader.modRevision, cellSub(cell)), null);
+    // Several changes of one key in one transaction name the same version.
+    const name = latin1(entryKey);
+    if (this.replaced.has(name)) return;
+    this.replaced.add(name);
+    this.removeVersion(mod, value.subarray(8));
+  }
+
+  /** What is left of a version once nothing refers to it any more. */
+  private removeVersion(mod: number, cell: Uint8Array): void {
+    if (!isLargeCell(cell)) {
+      this.removedBytes += putBytes(cellKeyValue(cell).length);
+      return;
+    }
+    const valueKey = revisionKey(prefix.values, mod, cellSub(cell));
+    this.removedBytes += putBytes(this.state.backend.get(valueKey)?.length ?? 0);
+    this.put(valueKey, null);
   }
 
   private put(key: Uint8Array, value: Uint8Array | null): void {

@@ -16,6 +16,7 @@
  * another. `~mod` counts down, so that the newest version of a key comes first.
  */
 import { readCounterBE, readU32BE, writeCounterBE, writeU32BE } from '@quoin/base';
+import { uintSize } from '@quoin/contracts';
 
 export const prefix = {
   lease: 0x41,
@@ -182,10 +183,24 @@ export interface StoredState {
   appliedIndex: number;
   appliedTerm: number;
   keysTotal: number;
+  /** What `putBytes` and `tombstoneBytes` say of every version that removal has not taken yet. */
+  storedBytes: number;
 }
 
-const stateFormat = 1;
-const stateBytes = 41;
+/** What a version counts for the quota: about what it takes in etcd's file, whose leaf has 16 bytes beside key and value. */
+export function putBytes(kvBytes: number): number {
+  return kvBytes + 17 + 16;
+}
+
+export function tombstoneBytes(keyBytes: number): number {
+  return 1 + uintSize(keyBytes) + keyBytes + 18 + 16;
+}
+
+const stateFormat = 2;
+const stateBytes = 49;
+/** Without `storedBytes`. */
+const stateFormat1 = 1;
+const stateBytes1 = 41;
 
 export function encodeState(state: StoredState): Uint8Array {
   const out = new Uint8Array(stateBytes);
@@ -195,12 +210,14 @@ export function encodeState(state: StoredState): Uint8Array {
   writeCounterBE(out, 17, state.appliedIndex);
   writeCounterBE(out, 25, state.appliedTerm);
   writeCounterBE(out, 33, state.keysTotal);
+  writeCounterBE(out, 41, state.storedBytes);
   return out;
 }
 
 /** @throws Error when it is of a newer format or damaged. */
 export function decodeState(bytes: Uint8Array): StoredState {
-  if (bytes[0] !== stateFormat || bytes.length !== stateBytes) {
+  const older = bytes[0] === stateFormat1 && bytes.length === stateBytes1;
+  if (!older && (bytes[0] !== stateFormat || bytes.length !== stateBytes)) {
     throw new Error(
       `store state has format ${bytes[0]} and ${bytes.length} bytes; this version reads ${stateFormat}`,
     );
@@ -211,11 +228,20 @@ export function decodeState(bytes: Uint8Array): StoredState {
     appliedIndex: readCounterBE(bytes, 17),
     appliedTerm: readCounterBE(bytes, 25),
     keysTotal: readCounterBE(bytes, 33),
+    storedBytes: older ? 0 : readCounterBE(bytes, 41),
   };
 }
 
 export function encodeCounter(value: number): Uint8Array {
   const out = new Uint8Array(8);
   writeCounterBE(out, 0, value);
+  return out;
+}
+
+/** Finished but for what the events of the revision itself replaced, when `butLast`. */
+export function encodeFinished(revision: number, butLast: boolean): Uint8Array {
+  const out = new Uint8Array(9);
+  writeCounterBE(out, 0, revision);
+  out[8] = butLast ? 1 : 0;
   return out;
 }

@@ -47,9 +47,12 @@ export class StoreState {
   compactRevision: number;
   /** Removal has been done up to here. */
   finishedRevision: number;
+  /** … except for what the events of that very revision replaced. */
+  finishedButLast: boolean;
   appliedIndex: number;
   appliedTerm: number;
   keysTotal: number;
+  storedBytes: number;
   /** The running transaction has changed something; it is not in `revision` yet. */
   changing = false;
   /** Open readers that go on in later turns: removal of old versions waits for them. */
@@ -70,7 +73,7 @@ export class StoreState {
     if (stored === undefined) assertEmpty(backend);
     const state =
       stored === undefined
-        ? { revision: 1, compactRevision: -1, appliedIndex: 0, appliedTerm: 0, keysTotal: 0 }
+        ? { revision: 1, compactRevision: -1, appliedIndex: 0, appliedTerm: 0, keysTotal: 0, storedBytes: 0 }
         : decodeState(stored);
     const finished = backend.get(finishedKey);
     this.backend = backend;
@@ -91,9 +94,11 @@ export class StoreState {
     this.revision = state.revision;
     this.compactRevision = state.compactRevision;
     this.finishedRevision = finished === undefined ? -1 : readCounterBE(finished, 0);
+    this.finishedButLast = finished?.[8] === 1;
     this.appliedIndex = state.appliedIndex;
     this.appliedTerm = state.appliedTerm;
     this.keysTotal = state.keysTotal;
+    this.storedBytes = state.storedBytes;
     this.warmFrom = state.keysTotal === 0 ? undefined : new Uint8Array(0);
   }
 

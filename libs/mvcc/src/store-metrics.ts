@@ -34,13 +34,13 @@ export function registerStoreMetrics(registry: MetricRegistry, current: () => St
   );
   add(
     'gauge',
-    'etcd_mvcc_db_total_size_in_bytes',
-    'Bytes of the storage engine on disk.',
+    'quoin_mvcc_engine_bytes',
+    'Bytes of the storage engine, on disk and in memory.',
     (s) => s.sizes().totalBytes,
   );
   add(
     'gauge',
-    'etcd_mvcc_db_total_size_in_use_in_bytes',
+    'quoin_mvcc_engine_in_use_bytes',
     'Estimate of the bytes that live entries need.',
     (s) => s.sizes().inUseBytes,
   );

@@ -66,6 +66,14 @@ export class Store {
     return new Store(backend, options);
   }
 
+  /**
+   * Bytes of all versions that are kept, counted alike on every member: about what they take in etcd's file. What a
+   * compaction takes away is subtracted as removal goes on, so members that have finished agree.
+   */
+  get storedBytes(): number {
+    return this.state.storedBytes;
+  }
+
   /** Current main revision, ended but uncommitted requests included. 1 when nothing was ever written. */
   get revision(): number {
     return this.state.revision;

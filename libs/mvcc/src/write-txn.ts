@@ -10,7 +10,9 @@ import {
   leaseKey,
   prefix,
   prefixedKey,
+  putBytes,
   revisionKey,
+  tombstoneBytes,
 } from './layout.ts';
 import { readRange } from './range-reader.ts';
 import type { KeyMeta, RangeOptions, RangeResult, RevisionError } from './read-types.ts';
@@ -102,6 +104,7 @@ export class WriteTxn {
     if (!existed) state.keysTotal++;
     state.stats.puts++;
     state.stats.putBytes += size;
+    state.storedBytes += putBytes(size);
     this.record(event, createRevision === main);
     return wantPrev ? prevKv : undefined;
   }
@@ -177,6 +180,7 @@ export class WriteTxn {
     state.cache.remove(key, hash);
     state.keysTotal--;
     state.stats.deletes++;
+    state.storedBytes += tombstoneBytes(key.length);
     this.deletes++;
     this.record(state.log.event, false);
     return prevKv;

@@ -1,6 +1,13 @@
 /** The member of this process: ports put together, peer port bound, one call to stop it all. */
 import { type Channel, MetricRegistry } from '@quoin/base';
-import { clusterVersion, Member, type MemberPorts, serverVersion, storageVersion } from '@quoin/member';
+import {
+  alarmName,
+  clusterVersion,
+  Member,
+  type MemberPorts,
+  serverVersion,
+  storageVersion,
+} from '@quoin/member';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { prepare, walPath, withFullPaths } from './data-dir.ts';
@@ -106,8 +113,10 @@ function peerRoutes(): RouteTable {
 /** What a member without clients answers on its metrics URLs. Healthy is a voter or learner that knows a leader. */
 export function memberRoutes(role: MemberRole, registries: readonly MetricRegistry[]): RouteTable {
   const health: Route = (_query, reply) => {
-    const { leader, errors } = role.member.status();
-    const reason = leader === 0n ? 'RAFT NO LEADER' : errors.join('; ');
+    const { leader, alarms } = role.member.status();
+    const alarm = alarms[0];
+    const reason =
+      alarm !== undefined ? `ALARM ${alarmName(alarm.type)}` : leader === 0n ? 'RAFT NO LEADER' : '';
     const healthy = reason === '';
     reply(healthy ? 200 : 503, json, JSON.stringify({ health: String(healthy), reason }));
   };

@@ -184,11 +184,6 @@ test.each([
   ['empty name', ['--name='], '--name must not be empty'],
   ['not built yet', ['--cert-file=x'], '--cert-file is not supported: TLS is not built yet'],
   [
-    'quota not built yet',
-    ['--quota-backend-bytes=1073741824'],
-    '--quota-backend-bytes is not supported: the quota and its NOSPACE alarm are not built yet',
-  ],
-  [
     'unknown gate',
     ['--feature-gates=LeaseChekpoint=true'],
     'unrecognized feature gate: LeaseChekpoint (did you mean LeaseCheckpoint?)',

@@ -168,6 +168,7 @@ const leaderOnly = new Set<number>([
   Method.memberUpdate,
   Method.memberPromote,
   Method.moveLeader,
+  Method.alarm,
 ]);
 
 /** Routes as a gateway does, in little: mutations to the leader, again as long as nobody has taken them. */

@@ -110,7 +110,7 @@ const memberFlags: readonly Row[] = [
     'int',
     '0',
     'Size at which the NOSPACE alarm is raised. 0: 2 GiB; negative: none.',
-    { ...later('the quota and its NOSPACE alarm are not built yet'), roles: stores },
+    on(stores),
   ],
   ['backend-bbolt-freelist-type', 'string', 'map', 'Free list of bbolt.', bbolt],
   ['backend-batch-interval', 'duration', '0s', 'Longest time before the backend commits.', bbolt],

@@ -157,7 +157,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     maxLearners: atLeast(v, 'max-learners', stores ? 1 : 0),
     maxTxnOps: v.number('max-txn-ops'),
     maxRequestBytes: requestBytes(v, notices),
-    quotaBackendBytes: v.number('quota-backend-bytes'),
+    quotaBackendBytes: backendQuota(v, notices),
     warningApplyDurationMs: v.number('warning-apply-duration'),
     ...clientTuning(v),
     socketReusePort: v.bool('socket-reuse-port'),
@@ -290,6 +290,17 @@ function atLeast(v: Values, flag: string, min: number): number {
   const value = v.number(flag);
   if (value < min) throw new ConfigError(`--${flag} must be at least ${min} (set to ${value})`);
   return value;
+}
+
+const recommendedQuotaBytes = 8 * 1024 ** 3;
+
+/** etcd says the same: there because of the time to recover, which is Quoin's concern much later. */
+function backendQuota(v: Values, notices: string[]): number {
+  const bytes = v.number('quota-backend-bytes');
+  if (bytes > recommendedQuotaBytes) {
+    notices.push(`--quota-backend-bytes of ${bytes} exceeds etcd's recommended ${recommendedQuotaBytes}`);
+  }
+  return bytes;
 }
 
 const recommendedRequestBytes = 10 * 1024 * 1024;
