@@ -5,6 +5,7 @@ import {
   dialStream,
   InternalServer,
   Listener,
+  linkPath,
   localChannelPair,
   peerPath,
   RealTimers,
@@ -66,7 +67,7 @@ async function internalPlane(dialUrl: (url: string) => Channel): Promise<Channel
     onHttp1: (_request, response) => response.end(),
     onUpgrade: (request, socket, head) => internal.upgrade(request, socket, head),
   });
-  const [port] = await listener.listen([{ text: '', host: '127.0.0.1', port: 0 }]);
+  const [port] = await listener.listen([{ text: '', scheme: 'http', host: '127.0.0.1', port: 0 }]);
   const dialled: Channel[] = [];
   const dial = (url: string): Channel => {
     const channel = dialUrl(url);
@@ -91,4 +92,4 @@ async function internalPlane(dialUrl: (url: string) => Channel): Promise<Channel
 }
 
 channelSuite('frames on a socket', () => internalPlane((url) => dialStream(url, peerPath)));
-channelSuite('grpc-js', () => internalPlane((url) => dialChannel(url, peerPath)));
+channelSuite('grpc-js', () => internalPlane((url) => dialChannel(url, linkPath)));

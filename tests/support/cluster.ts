@@ -27,6 +27,8 @@ export interface ClusterOptions {
    */
   readonly basePort?: number;
   readonly token?: string;
+  /** Of peer and client URLs; https needs certificates in the flags below. Default http. */
+  readonly scheme?: 'http' | 'https';
   /** More flags for every process of a role. */
   readonly memberArgs?: readonly string[];
   readonly gatewayArgs?: readonly string[];
@@ -47,7 +49,7 @@ export interface ClusterMember extends Child {
 export interface ClusterGateway extends Child {
   /** host:port for clients. */
   readonly endpoint: string;
-  /** For plain HTTP: /health, /metrics. */
+  /** For HTTP: /health, /metrics. */
   readonly url: string;
 }
 
@@ -115,10 +117,11 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
   const ports = await choosePorts(options.basePort, memberCount, gatewayCount);
   const dataDir =
     options.dataDir === undefined ? mkdtempSync(join(tmpdir(), 'quoin-cluster-')) : resolve(options.dataDir);
-  const peerUrls = ports.peers.map((port) => `http://127.0.0.1:${port}`);
+  const scheme = options.scheme ?? 'http';
+  const peerUrls = ports.peers.map((port) => `${scheme}://127.0.0.1:${port}`);
   const initialCluster = peerUrls.map((url, i) => `m${i + 1}=${url}`).join(',');
   const shared = { readyText, env: options.env ?? {}, onLine: options.onLine, onDeath: options.onDeath };
-  const clientUrls = ports.clients.map((port) => `http://127.0.0.1:${port}`);
+  const clientUrls = ports.clients.map((port) => `${scheme}://127.0.0.1:${port}`);
   const members = peerUrls.map((peerUrl, i) => {
     const name = `m${i + 1}`;
     const metricsUrl = `http://127.0.0.1:${ports.metrics[i]}`;
@@ -147,7 +150,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       ...(options.gatewayArgs ?? []),
     ];
     const child = new Child({ ...shared, name, script: 'apps/gateway/src/main.ts', args });
-    return Object.assign(child, { endpoint: url.slice('http://'.length), url });
+    return Object.assign(child, { endpoint: new URL(url).host, url });
   });
   const backup = planBackup(options, dataDir, peerUrls, ports.backup, shared);
   return { dataDir, members, gateways, backup, initialCluster };

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import type { TlsOptions } from '@quoin/client';
 import {
   ConfigError,
   type FlagSpec,
@@ -14,6 +16,8 @@ export interface WorkerOptions {
   readonly name: string;
   /** Peer URLs. */
   readonly members: readonly string[];
+  /** Towards members with https URLs. The files are read for each backup, so that they can be replaced. */
+  readonly tls: (() => TlsOptions) | undefined;
   readonly dir: string;
   /** 0: only on demand. */
   readonly intervalMs: number;
@@ -42,6 +46,7 @@ function own(name: string, kind: FlagSpec['kind'], fallback: string, help: strin
 }
 
 const logFlags = ['log-level', 'log-format', 'log-outputs'];
+const tlsFlags = ['peer-cert-file', 'peer-key-file', 'peer-trusted-ca-file'];
 
 const table: readonly FlagSpec[] = [
   own('name', 'string', 'backup', "Name of this worker, for the members' logs."),
@@ -55,7 +60,7 @@ const table: readonly FlagSpec[] = [
     'http://127.0.0.1:2382',
     'URLs for /metrics, /health and, from this machine only, POST /backup/now.',
   ),
-  ...flagTable.filter((spec) => logFlags.includes(spec.name)),
+  ...flagTable.filter((spec) => [...tlsFlags, ...logFlags].includes(spec.name)),
 ];
 
 /** @throws ConfigError with one line for the operator */
@@ -82,6 +87,7 @@ export function readOptions(
   const options: WorkerOptions = {
     name: text('name'),
     members,
+    tls: tlsOptions(text),
     dir: text('dir'),
     intervalMs,
     keep,
@@ -105,6 +111,25 @@ function logConfig(text: (name: string) => string, list: (name: string) => reado
     format: oneOf('log-format', ['json', 'console']),
     outputs: [...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output)))],
   };
+}
+
+/** @throws ConfigError when a file is missing, or one of a pair is not given */
+function tlsOptions(text: (name: string) => string): WorkerOptions['tls'] {
+  const [cert, key, ca] = tlsFlags.map((flag) => text(flag));
+  if ((cert === '') !== (key === ''))
+    throw new ConfigError(
+      `--peer-cert-file and --peer-key-file must both be present [key: ${key}, cert: ${cert}]`,
+    );
+  if (cert === '' && ca === '') return undefined;
+  const file = (path: string | undefined): Uint8Array | undefined =>
+    path === undefined || path === '' ? undefined : readFileSync(path);
+  const read = (): TlsOptions => ({ cert: file(cert), key: file(key), ca: file(ca) });
+  try {
+    read();
+  } catch (error) {
+    throw new ConfigError(`cannot read a TLS file: ${(error as Error).message}`);
+  }
+  return read;
 }
 
 export function help(): string {

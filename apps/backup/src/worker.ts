@@ -105,6 +105,7 @@ export class Worker {
   private take(): Promise<StoredBackup> {
     const options = {
       members: this.options.members,
+      tls: this.options.tls?.(),
       name: `backup ${this.options.name}`,
       signal: this.stopping.signal,
       isFinal: (error: Error) => error instanceof BackupDiskError,

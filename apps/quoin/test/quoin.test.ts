@@ -167,7 +167,7 @@ test.each([
     ['--initial-cluster=other=http://127.0.0.1:2380'],
     `couldn't find local name "default" in the initial cluster configuration "other=http://127.0.0.1:2380"`,
   ],
-  [['--cert-file=x'], '--cert-file is not supported: TLS is not built yet'],
+  [['--cert-file=x'], '--cert-file and --key-file must both be present [key: , cert: x]'],
 ])('%s is refused with one line', (args, message) => {
   const { code, said, stdout } = run(args);
   expect(said).toEqual([`quoin: ${message}`]);

@@ -46,4 +46,5 @@ export type {
   Timers,
 } from './ports.ts';
 export { Prng } from './prng.ts';
+export { RateLimit } from './rate-limit.ts';
 export { type Span, type SpanAttributes, type Tracer, traceContextBytes } from './trace.ts';

@@ -7,7 +7,16 @@
  *    ▲                    │ closed, or wrong cluster                                  │ closed
  *    └────── back-off ◄───┴───────────────────────────────────────────────────────────┘
  */
-import { type Channel, type Clock, hexId, type Log, type Random, type Timer, type Timers } from '@quoin/base';
+import {
+  type Channel,
+  type Clock,
+  hexId,
+  type Log,
+  type Random,
+  RateLimit,
+  type Timer,
+  type Timers,
+} from '@quoin/base';
 import type { MemberInfo, SnapshotChunk } from '@quoin/contracts';
 import { type Message, MessageType } from '@quoin/raft';
 import type { MemberMetrics } from './member-metrics.ts';
@@ -19,7 +28,6 @@ import {
   peerBatch,
   type SnapshotAck,
 } from './peer-codec.ts';
-import { RateLimit } from './rate-limit.ts';
 
 export const peerProtocol = 1;
 

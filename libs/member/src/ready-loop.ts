@@ -14,7 +14,7 @@
  * Messages leave before anything is applied and before the disk is asked, so that heartbeats are never late because of
  * either. A failed write never comes back: it ends the process.
  */
-import { assert, type Clock, Deque, hexId, type Log, type Timers, type Tracer } from '@quoin/base';
+import { assert, type Clock, Deque, hexId, type Log, RateLimit, type Timers, type Tracer } from '@quoin/base';
 import {
   decodeMemberChange,
   decodeProposalBatch,
@@ -41,7 +41,6 @@ import type { MemberMetrics } from './member-metrics.ts';
 import type { Peers } from './peer-session.ts';
 import type { MemberProbe } from './ports.ts';
 import type { Proposals, ProposeResult } from './proposals.ts';
-import { RateLimit } from './rate-limit.ts';
 import type { ReadIndex } from './read-index.ts';
 
 export interface ReadyLoopParts {

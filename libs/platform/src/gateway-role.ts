@@ -16,6 +16,7 @@ import { RpcEdge } from './rpc-edge.ts';
 import { dialStream } from './stream-channel.ts';
 import { startTelemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
+import type { TlsPlanes } from './tls/node-tls.ts';
 import { releaseVersion } from './version.ts';
 
 export interface GatewayRole {
@@ -45,6 +46,7 @@ export async function startGateway(
   log: Logger,
   home: MemberRole | undefined,
   pages: readonly MetricRegistry[],
+  tls: TlsPlanes,
 ): Promise<GatewayRole> {
   const metrics = new MetricRegistry();
   const telemetry =
@@ -54,7 +56,7 @@ export async function startGateway(
   const timers = new RealTimers();
   const homeUrl = home === undefined ? undefined : config.initialAdvertisePeerUrls[0];
   const dial = (url: string): Channel => {
-    if (home === undefined || url !== homeUrl) return dialStream(url, linkPath);
+    if (home === undefined || url !== homeUrl) return dialStream(url, linkPath, tls.dialer);
     const [here, there] = localChannelPair(timers);
     home.member.acceptLink(there);
     return here;
@@ -105,6 +107,7 @@ export async function startGateway(
   const listener = new Listener({
     onHttp2: (socket) => edge.accept(socket),
     onHttp1: http.onHttp1,
+    tls: tls.client,
     reusePort: config.socketReusePort,
   });
   const clientPorts = await listener.listen(config.listenClientUrls);

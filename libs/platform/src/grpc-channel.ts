@@ -2,8 +2,8 @@
  * The internal plane for tools: `Channel` over grpc-js bidirectional streams, one gRPC message per channel message.
  * Members and gateways take the cheaper streams of frames (stream-channel.ts) on the same paths.
  *
- *     /quoin.internal.v1.Peer/Stream   member ↔ member
- *     /quoin.internal.v1.Link/Stream   gateway, backup worker → member
+ *     /quoin.internal.v1.Peer/Stream   member ↔ member, as frames only
+ *     /quoin.internal.v1.Link/Stream   gateway → member as frames; backup worker and CLI → member as gRPC
  *
  * Messages are batches that the callers have already encoded, so the serializers hand bytes through.
  */
@@ -138,7 +138,7 @@ const closeGraceMs = 1_000;
  * Opens a channel to a peer URL (`http://host:port`). It exists at once and queues; failing to connect is `onClose`,
  * and never happens within this call.
  */
-export function dialChannel(peerUrl: string, path: typeof peerPath | typeof linkPath): Channel {
+export function dialChannel(peerUrl: string, path: typeof linkPath): Channel {
   const address = peerUrl.replace(/^https?:\/\//, '').replace(/\/$/, '');
   const client = new Client(address, credentials.createInsecure(), clientOptions);
   const call = client.makeBidiStreamRequest<Uint8Array, Uint8Array>(path, toBuffer, toBytes);
@@ -158,6 +158,8 @@ export function dialChannel(peerUrl: string, path: typeof peerPath | typeof link
 export interface InternalServerHandlers {
   readonly onPeer: (channel: Channel) => void;
   readonly onLink: (channel: Channel) => void;
+  /** Whether the certificate behind a connection allows a stream of that kind. Not given: all do. */
+  readonly admits?: ((socket: Socket, kind: 'peer' | 'link') => boolean) | undefined;
 }
 
 /** Serves the internal plane on sockets that a listener hands over: streams of frames, and gRPC for tools. */
@@ -170,25 +172,23 @@ export class InternalServer {
   constructor(handlers: InternalServerHandlers) {
     this.handlers = handlers;
     this.server = new Server(commonOptions);
-    this.serve(peerPath, handlers.onPeer);
     this.serve(linkPath, handlers.onLink);
     const injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());
     this.inject = (socket) => injector.injectConnection(socket);
   }
 
+  /** Tools speak gRPC, and links are all they open. */
   accept(socket: Socket): void {
-    this.inject(socket);
+    if (this.admits(socket, 'link')) this.inject(socket);
+    else socket.destroy();
   }
 
   /** A request for a stream of frames; false when it asks for something else. */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer): boolean {
-    const onChannel =
-      request.url === peerPath
-        ? this.handlers.onPeer
-        : request.url === linkPath
-          ? this.handlers.onLink
-          : undefined;
-    if (onChannel === undefined || request.headers.upgrade !== streamProtocol) return false;
+    const kind = request.url === peerPath ? 'peer' : request.url === linkPath ? 'link' : undefined;
+    if (kind === undefined || request.headers.upgrade !== streamProtocol) return false;
+    if (!this.admits(socket, kind)) return false;
+    const onChannel = kind === 'peer' ? this.handlers.onPeer : this.handlers.onLink;
     this.sockets.add(socket);
     socket.once('close', () => this.sockets.delete(socket));
     onChannel(acceptStream(socket, head));
@@ -199,6 +199,10 @@ export class InternalServer {
   stop(): void {
     this.server.forceShutdown();
     for (const socket of this.sockets) socket.destroy();
+  }
+
+  private admits(socket: Socket, kind: 'peer' | 'link'): boolean {
+    return this.handlers.admits?.(socket, kind) ?? true;
   }
 
   private serve(path: string, onChannel: (channel: Channel) => void): void {

@@ -7,6 +7,7 @@ import {
 import { createServer, type Server, type Socket } from 'node:net';
 import { bindHost, hostPort, type NodeUrl } from './config/urls.ts';
 import { ConfigError } from './config/values.ts';
+import type { TlsAcceptor } from './tls/tls-acceptor.ts';
 
 /** The first bytes that an HTTP/2 client sends (RFC 9113 §3.4). No HTTP/1.1 method begins so. */
 const http2Preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
@@ -26,17 +27,19 @@ export interface ListenerOptions {
   /** A request to go on in another protocol. Undefined, or false: refused. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket, head: Buffer) => boolean;
   readonly reusePort?: boolean;
+  /** For https URLs; they need it. */
+  readonly tls?: TlsAcceptor | undefined;
   /** An HTTP/1.1 connection whose request headers take longer is cut. Default 5 min. */
   readonly headersTimeoutMs?: number;
 }
 
 /**
- * TCP listeners of one role on which HTTP/2 (gRPC) and HTTP/1.1 share a port: the first bytes of each connection
- * decide who gets it.
+ * TCP listeners of one role on which HTTP/2 (gRPC) and HTTP/1.1 share a port: the first bytes of each connection,
+ * behind TLS on https URLs, decide who gets it.
  *
- *     accept ─► first bytes ─┬─ "PRI *…" ─► onHttp2(socket)
- *                            └─ else ─────► node:http ─┬─► onHttp1(request, response)
- *                                                      └─► onUpgrade(request, socket, head)
+ *     accept ─► (TLS) ─► first bytes ─┬─ "PRI *…" ─► onHttp2(socket)
+ *                                     └─ else ─────► node:http ─┬─► onHttp1(request, response)
+ *                                                               └─► onUpgrade(request, socket, head)
  */
 export class Listener {
   private readonly options: ListenerOptions;
@@ -75,7 +78,7 @@ export class Listener {
   async listen(urls: readonly NodeUrl[]): Promise<number[]> {
     try {
       const ports: number[] = [];
-      for (const url of urls) ports.push(await this.bind(bindHost(url), url.port));
+      for (const url of urls) ports.push(await this.bind(url));
       return ports;
     } catch (error) {
       this.close();
@@ -97,8 +100,18 @@ export class Listener {
     for (const socket of this.sockets) socket.destroy();
   }
 
-  private bind(host: string, port: number): Promise<number> {
-    const server = createServer({ noDelay: true, pauseOnConnect: false }, (socket) => this.accept(socket));
+  private bind(url: NodeUrl): Promise<number> {
+    const host = bindHost(url);
+    const { port } = url;
+    const { tls } = this.options;
+    if (url.scheme === 'https' && tls === undefined) throw new ConfigError(`no certificate for ${url.text}`);
+    const server = createServer({ noDelay: true, pauseOnConnect: false }, (socket) => {
+      this.sockets.add(socket);
+      socket.once('close', () => this.sockets.delete(socket));
+      socket.on('error', () => {});
+      if (url.scheme === 'http' || tls === undefined) this.sniff(socket);
+      else tls.accept(socket, (secure) => this.sniff(secure));
+    });
     return new Promise((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         reject(new ConfigError(`listen tcp ${hostPort(host, port)}: bind: ${bindProblem(error)}`));
@@ -113,11 +126,7 @@ export class Listener {
     });
   }
 
-  private accept(socket: Socket): void {
-    this.sockets.add(socket);
-    socket.once('close', () => this.sockets.delete(socket));
-    const ignore = (): void => {};
-    socket.on('error', ignore);
+  private sniff(socket: Socket): void {
     let seen: Buffer = Buffer.alloc(0);
     const timer = setTimeout(() => socket.destroy(), sniffTimeoutMs);
     socket.once('close', () => clearTimeout(timer));

@@ -25,6 +25,7 @@ import { endProcess, programOf } from './run.ts';
 import { dialStream } from './stream-channel.ts';
 import { startTelemetry, type Telemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
+import type { TlsPlanes } from './tls/node-tls.ts';
 
 export interface MemberRole {
   readonly member: Member;
@@ -44,7 +45,12 @@ export interface MemberRole {
  * @param dataDir absolute, locked by the caller
  * @throws Error with one line for the operator
  */
-export async function startMember(config: NodeConfig, dataDir: string, log: Logger): Promise<MemberRole> {
+export async function startMember(
+  config: NodeConfig,
+  dataDir: string,
+  log: Logger,
+  tls: TlsPlanes,
+): Promise<MemberRole> {
   const metrics = new MetricRegistry();
   const telemetry =
     config.tracing === undefined
@@ -59,16 +65,18 @@ export async function startMember(config: NodeConfig, dataDir: string, log: Logg
   const internal = new InternalServer({
     onPeer: take((to, channel) => to.acceptPeer(channel)),
     onLink: take((to, channel) => to.acceptLink(channel)),
+    admits: tls.admits,
   });
   const listener = new Listener({
     onHttp2: (socket) => internal.accept(socket),
     onHttp1: httpRoutes(peerRoutes()),
     onUpgrade: (request, socket, head) => internal.upgrade(request, socket, head),
+    tls: tls.peer,
     reusePort: config.socketReusePort,
   });
   const peerPorts = await listener.listen(config.listenPeerUrls);
   try {
-    member = await openMember(config, memberPorts(config, dataDir, log, metrics, telemetry));
+    member = await openMember(config, memberPorts(config, dataDir, log, metrics, telemetry, tls));
   } catch (error) {
     listener.destroy();
     internal.stop();
@@ -171,6 +179,7 @@ function memberPorts(
   log: Logger,
   metrics: MetricRegistry,
   telemetry: Telemetry | undefined,
+  tls: TlsPlanes,
 ): MemberPorts {
   let disk: MemberPorts['disk'] = new RealDisk(dataDir);
   if (config.walDir !== '') {
@@ -188,7 +197,7 @@ function memberPorts(
     digest: new RealDigest(),
     disk,
     backends: new RocksBackends(dataDir),
-    dialPeer: (url) => dialStream(url, peerPath),
+    dialPeer: (url) => dialStream(url, peerPath, tls.dialer),
     fatal: (reason) => endProcess(programOf(config.role), log, withFullPaths(reason, dataDir, config.walDir)),
   };
 }

@@ -1,6 +1,7 @@
 import type { NodeUrl } from './config/urls.ts';
 import { httpRoutes, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
+import type { TlsAcceptor } from './tls/tls-acceptor.ts';
 
 export interface MetricsServer {
   readonly ports: readonly number[];
@@ -8,12 +9,16 @@ export interface MetricsServer {
 }
 
 /**
- * Serves routes on `--listen-metrics-urls`, plain HTTP alone.
+ * Serves routes on `--listen-metrics-urls`, HTTP/1.1 alone.
  *
  * @throws ConfigError when a port cannot be bound
  */
-export async function startMetrics(urls: readonly NodeUrl[], routes: RouteTable): Promise<MetricsServer> {
-  const listener = new Listener({ onHttp2: undefined, onHttp1: httpRoutes(routes) });
+export async function startMetrics(
+  urls: readonly NodeUrl[],
+  routes: RouteTable,
+  tls: TlsAcceptor | undefined,
+): Promise<MetricsServer> {
+  const listener = new Listener({ onHttp2: undefined, onHttp1: httpRoutes(routes), tls });
   const ports = await listener.listen(urls);
   return { ports, stop: () => listener.destroy() };
 }

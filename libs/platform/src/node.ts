@@ -10,6 +10,7 @@ import { type MemberRole, memberRoutes, startMember } from './member-role.ts';
 import { startMetrics } from './metrics-http.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Running } from './run.ts';
+import { openTls, type TlsPlanes } from './tls/node-tls.ts';
 
 /** etcd's words, which supervisors and test frameworks wait for. */
 export const readyMessage = 'ready to serve client requests';
@@ -26,12 +27,9 @@ export interface Node extends Running {
 /** A replica alone: peers and gateways on the peer port. */
 export async function startMemberNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
-  const dir = DataDir.open(config.dataDir);
-  const member = await startMember(config, dir.path, log).catch((error) => {
-    dir.release();
-    throw error;
-  });
-  const stopMetrics = await serveMetrics(config, memberRoutes(member, [member.metrics, registry]), member);
+  const { dir, tls, member } = await openMember(config, log);
+  const routes = memberRoutes(member, [member.metrics, registry]);
+  const stopMetrics = await serveMetrics(config, routes, member, tls);
   const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
   log.info('serving peers and gateways', { name: config.name, 'peer-urls': peerUrls, 'data-dir': dir.path });
   return {
@@ -49,9 +47,10 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
 /** A stateless server of the client API. */
 export async function startGatewayNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
-  const gateway = await startGateway(config, log, undefined, [registry]);
+  const tls = openTls(config, log);
+  const gateway = await startGateway(config, log, undefined, [registry], tls);
   const routes = clientRoutes(gateway.gateway, [gateway.metrics, registry]);
-  const stopMetrics = await serveMetrics(config, routes, gateway);
+  const stopMetrics = await serveMetrics(config, routes, gateway, tls);
   const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
   log.info('serving clients', { name: config.name, 'client-urls': clientUrls, members: config.members });
   return {
@@ -68,17 +67,13 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
 /** Every role in one process, as etcd is. The gateway leaves first and needs the member to answer what is under way. */
 export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
-  const dir = DataDir.open(config.dataDir);
-  const member = await startMember(config, dir.path, log).catch((error) => {
-    dir.release();
-    throw error;
-  });
+  const { dir, tls, member } = await openMember(config, log);
   let gateway: GatewayRole;
   let stopMetrics: () => void;
   try {
-    gateway = await startGateway(config, log, member, [member.metrics, registry]);
+    gateway = await startGateway(config, log, member, [member.metrics, registry], tls);
     const routes = clientRoutes(gateway.gateway, [gateway.metrics, member.metrics, registry]);
-    stopMetrics = await serveMetrics(config, routes, gateway);
+    stopMetrics = await serveMetrics(config, routes, gateway, tls);
   } catch (error) {
     await member.stop();
     dir.release();
@@ -107,6 +102,21 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
   };
 }
 
+/** Certificates are read before anything is bound; the ones that are made are kept in the data directory. */
+async function openMember(
+  config: NodeConfig,
+  log: Logger,
+): Promise<{ dir: DataDir; tls: TlsPlanes; member: MemberRole }> {
+  const dir = DataDir.open(config.dataDir);
+  try {
+    const tls = openTls(config, log);
+    return { dir, tls, member: await startMember(config, dir.path, log, tls) };
+  } catch (error) {
+    dir.release();
+    throw error;
+  }
+}
+
 function processRegistry(config: NodeConfig): MetricRegistry {
   const registry = new MetricRegistry();
   addProcessMetrics(registry, config.metrics === 'extensive');
@@ -117,10 +127,11 @@ async function serveMetrics(
   config: NodeConfig,
   routes: RouteTable,
   role: MemberRole | GatewayRole,
+  tls: TlsPlanes,
 ): Promise<() => void> {
   if (config.listenMetricsUrls.length === 0) return () => {};
   try {
-    const server = await startMetrics(config.listenMetricsUrls, routes);
+    const server = await startMetrics(config.listenMetricsUrls, routes, tls.client);
     return () => server.stop();
   } catch (error) {
     await role.stop();
@@ -130,5 +141,5 @@ async function serveMetrics(
 
 /** As configured, with the port that was really bound in place of 0. */
 function boundUrls(urls: readonly NodeUrl[], ports: readonly number[]): string[] {
-  return urls.map((url, i) => `http://${hostPort(url.host, ports[i] ?? url.port)}`);
+  return urls.map((url, i) => `${url.scheme}://${hostPort(url.host, ports[i] ?? url.port)}`);
 }

@@ -12,6 +12,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Channel } from '@quoin/base';
+import type { TlsDialer } from './tls/tls-dialer.ts';
 
 export const streamProtocol = 'quoin-stream/1';
 
@@ -36,6 +37,9 @@ const accepted = Buffer.from(
 );
 
 const nothing = (): void => {};
+
+/** What URL drops from its text. */
+const defaultPorts: Readonly<Record<string, string>> = { 'http:': '80', 'https:': '443' };
 
 class StreamChannel implements Channel {
   onMessage: (message: Uint8Array) => void = nothing;
@@ -195,12 +199,16 @@ class StreamChannel implements Channel {
 }
 
 /**
- * Opens a channel to a peer URL (`http://host:port`). It exists at once and queues; failing to connect is `onClose`,
- * and never happens within this call.
+ * Opens a channel to a peer URL (`http://host:port`, or https). It exists at once and queues; failing to connect is
+ * `onClose`, and never happens within this call.
  */
-export function dialStream(peerUrl: string, path: string): Channel {
-  const { hostname, port, host } = new URL(peerUrl);
-  const socket = connect({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) });
+export function dialStream(peerUrl: string, path: string, tls?: TlsDialer): Channel {
+  const { protocol, hostname, port, host } = new URL(peerUrl);
+  const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || defaultPorts[protocol]) };
+  let socket: Socket;
+  if (protocol !== 'https:') socket = connect(address);
+  else if (tls !== undefined) socket = tls.connect(address.host, address.port);
+  else throw new Error(`${peerUrl} needs TLS, and there is none`);
   const channel = new StreamChannel(socket, false);
   socket.write(
     `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: ${streamProtocol}\r\n\r\n`,

@@ -2,6 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Channel } from '@quoin/base';
 import {
   dialChannel,
+  dialStream,
   InternalServer,
   Listener,
   linkPath,
@@ -41,8 +42,12 @@ async function serveInternal() {
     seen.push(watch(channel));
   };
   const server = new InternalServer({ onPeer: accept(peers), onLink: accept(links) });
-  const listener = new Listener({ onHttp2: (socket) => server.accept(socket), onHttp1: () => {} });
-  const [port] = await listener.listen([{ text: '', host: '127.0.0.1', port: 0 }]);
+  const listener = new Listener({
+    onHttp2: (socket) => server.accept(socket),
+    onHttp1: () => {},
+    onUpgrade: (request, socket, head) => server.upgrade(request, socket, head),
+  });
+  const [port] = await listener.listen([{ text: '', scheme: 'http', host: '127.0.0.1', port: 0 }]);
   closers.push(
     () => server.stop(),
     () => listener.destroy(),
@@ -153,7 +158,7 @@ test('a local message is delivered at the end of the turn', async () => {
 
 test('peer and link streams reach their own handlers', async () => {
   const { url, peers, links } = await serveInternal();
-  const peer = dialChannel(url, peerPath);
+  const peer = dialStream(url, peerPath);
   await expect.poll(() => peers.length).toBe(1);
   const link = dialChannel(url, linkPath);
   await expect.poll(() => links.length).toBe(1);
@@ -166,19 +171,19 @@ test('a dial that nobody answers closes with a reason, and queues until then', a
   const { port, listener, server } = await serveInternal();
   listener.destroy();
   server.stop();
-  const channel = dialChannel(`http://127.0.0.1:${port}`, peerPath);
+  const channel = dialChannel(`http://127.0.0.1:${port}`, linkPath);
   const seen = watch(channel);
   channel.send(bytes('lost'));
   expect(seen.closed).toEqual([]);
   await expect.poll(() => seen.closed.length).toBe(1);
   expect(seen.closed[0]).toMatch(/ECONNREFUSED/);
   // Somebody comes: a new dial does not wait for any back-off.
-  const again = new InternalServer({ onPeer: (accepted) => watch(accepted), onLink: () => {} });
+  const again = new InternalServer({ onPeer: () => {}, onLink: (accepted) => watch(accepted) });
   const second = new Listener({ onHttp2: (socket) => again.accept(socket), onHttp1: () => {} });
-  await second.listen([{ text: '', host: '127.0.0.1', port }]);
+  await second.listen([{ text: '', scheme: 'http', host: '127.0.0.1', port }]);
   closers.push(() => second.destroy());
   const before = performance.now();
-  const redialled = dialChannel(`http://127.0.0.1:${port}`, peerPath);
+  const redialled = dialChannel(`http://127.0.0.1:${port}`, linkPath);
   await new Promise<void>((resolve) => {
     redialled.onDrain = resolve;
     while (redialled.send(new Uint8Array(1 << 20)));

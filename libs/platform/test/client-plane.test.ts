@@ -96,7 +96,9 @@ async function serve(telemetry?: Telemetry) {
     onHttp2: (socket) => api.accept(socket),
     onHttp1: httpRoutes(routes),
   });
-  const [port] = await listener.listen([{ text: 'http://127.0.0.1:0', host: '127.0.0.1', port: 0 }]);
+  const [port] = await listener.listen([
+    { text: 'http://127.0.0.1:0', scheme: 'http', host: '127.0.0.1', port: 0 },
+  ]);
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
     'grpc.enable_http_proxy': 0,
   });
@@ -206,7 +208,9 @@ test('a client whose headers never end is cut, one whose answer or body takes lo
     headersTimeoutMs: 300,
   });
   closers.push(() => listener.destroy());
-  const [port] = await listener.listen([{ text: 'http://127.0.0.1:0', host: '127.0.0.1', port: 0 }]);
+  const [port] = await listener.listen([
+    { text: 'http://127.0.0.1:0', scheme: 'http', host: '127.0.0.1', port: 0 },
+  ]);
   const trickle = (start: string, more: string, lastMs: number, last: string) =>
     new Promise<{ got: string; afterMs: number }>((resolve) => {
       const socket = connect(port!, '127.0.0.1');
@@ -362,7 +366,7 @@ test('the protocol is told apart however the first bytes are cut', async () => {
 test('a port in use gives one line', async () => {
   const { port } = await serve();
   const second = new Listener({ onHttp2: undefined, onHttp1: () => {} });
-  const url = { text: '', host: '127.0.0.1', port };
+  const url = { text: '', scheme: 'http' as const, host: '127.0.0.1', port };
   await expect(second.listen([{ ...url, port: 0 }, url])).rejects.toThrow(
     `listen tcp 127.0.0.1:${port}: bind: address already in use`,
   );

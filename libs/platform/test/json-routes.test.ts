@@ -77,7 +77,9 @@ async function serve(access: HttpAccess = everybody, enabled = true) {
     plainStream: http.onPlainStream,
   });
   const listener = new Listener({ onHttp2: (socket) => edge.accept(socket), onHttp1: http.onHttp1 });
-  const [port] = await listener.listen([{ text: 'http://127.0.0.1:0', host: '127.0.0.1', port: 0 }]);
+  const [port] = await listener.listen([
+    { text: 'http://127.0.0.1:0', scheme: 'http', host: '127.0.0.1', port: 0 },
+  ]);
   closers.push(
     () => listener.destroy(),
     () => edge.stop(0, () => {}),

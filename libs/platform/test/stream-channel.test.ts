@@ -83,7 +83,7 @@ test('the peer port refuses paths and protocols that it does not know', async ()
     () => internal.stop(),
     () => listener.destroy(),
   );
-  const [port] = await listener.listen([{ text: '', host: '127.0.0.1', port: 0 }]);
+  const [port] = await listener.listen([{ text: '', scheme: 'http', host: '127.0.0.1', port: 0 }]);
   expect(await closeReason(`http://127.0.0.1:${port}`, '/elsewhere')).toBe(
     'not a Quoin member: HTTP/1.1 404 Not Found',
   );

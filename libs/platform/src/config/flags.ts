@@ -60,7 +60,7 @@ const on = (roles: readonly Role[]): Extra => ({ roles });
 
 const bbolt = moot('Quoin stores its data in RocksDB, not in bbolt');
 const discovery = later('discovery is not built yet; use --initial-cluster');
-const tls = later('TLS is not built yet');
+const dialsItself = moot('the JSON API reaches the server without a connection', serves);
 
 const memberFlags: readonly Row[] = [
   ['name', 'string', 'default', 'Name of this node, for people and for --initial-cluster.'],
@@ -232,27 +232,70 @@ const clusteringFlags: readonly Row[] = [
 ];
 
 const securityFlags: readonly Row[] = [
-  ['cert-file', 'string', '', 'Certificate for clients.', tls],
-  ['key-file', 'string', '', 'Key for clients.', tls],
-  ['client-cert-auth', 'bool', 'false', 'Require a certificate of clients.', tls],
-  ['client-cert-file', 'string', '', 'Certificate used as a client.', tls],
-  ['client-key-file', 'string', '', 'Key used as a client.', tls],
-  ['client-crl-file', 'string', '', 'Revoked certificates of clients.', tls],
-  ['client-cert-allowed-hostname', 'list', '', 'Names allowed in certificates of clients.', tls],
-  ['trusted-ca-file', 'string', '', 'CA of the clients.', tls],
-  ['auto-tls', 'bool', 'false', 'Self-signed certificate for clients.', tls],
-  ['peer-cert-file', 'string', '', 'Certificate for peers.', tls],
-  ['peer-key-file', 'string', '', 'Key for peers.', tls],
-  ['peer-client-cert-auth', 'bool', 'false', 'Require a certificate of peers.', tls],
-  ['peer-client-cert-file', 'string', '', 'Certificate used towards peers.', tls],
-  ['peer-client-key-file', 'string', '', 'Key used towards peers.', tls],
-  ['peer-trusted-ca-file', 'string', '', 'CA of the peers.', tls],
-  ['peer-cert-allowed-cn', 'list', '', 'Common names allowed in certificates of peers.', tls],
-  ['peer-cert-allowed-hostname', 'list', '', 'Names allowed in certificates of peers.', tls],
-  ['peer-auto-tls', 'bool', 'false', 'Self-signed certificate for peers.', tls],
-  ['self-signed-cert-validity', 'uint', '1', 'Years that a self-signed certificate is valid.', tls],
-  ['peer-crl-file', 'string', '', 'Revoked certificates of peers.', tls],
-  ['cipher-suites', 'list', '', 'Allowed TLS cipher suites.', tls],
+  ['cert-file', 'string', '', 'Certificate shown to clients, PEM.'],
+  ['key-file', 'string', '', 'Its key, PEM.'],
+  ['client-cert-auth', 'bool', 'false', 'Require a certificate of clients.'],
+  ['client-cert-file', 'string', '', 'Certificate used as a client.', dialsItself],
+  ['client-key-file', 'string', '', 'Key used as a client.', dialsItself],
+  ['client-crl-file', 'string', '', 'Revoked certificates of clients, PEM or DER.'],
+  [
+    'client-cert-allowed-hostname',
+    'list',
+    '',
+    'Names of which the certificate of a client must be valid for one. Empty: any.',
+  ],
+  ['trusted-ca-file', 'string', '', 'CA of the clients, PEM. Given, certificates are required.'],
+  [
+    'auto-tls',
+    'bool',
+    'false',
+    'Make a self-signed certificate for https client URLs, in the data directory.',
+    on(['quoin']),
+  ],
+  [
+    'peer-cert-file',
+    'string',
+    '',
+    'Certificate shown on the peer port, and to members that are dialled, PEM.',
+  ],
+  ['peer-key-file', 'string', '', 'Its key, PEM.'],
+  ['peer-client-cert-auth', 'bool', 'false', 'Require a certificate of peers and gateways.', on(stores)],
+  [
+    'peer-client-cert-file',
+    'string',
+    '',
+    'Certificate shown to members that are dialled, if another one, PEM.',
+  ],
+  ['peer-client-key-file', 'string', '', 'Its key, PEM.'],
+  [
+    'peer-trusted-ca-file',
+    'string',
+    '',
+    'CA of members and gateways, PEM. Given, members require certificates.',
+  ],
+  [
+    'peer-cert-allowed-cn',
+    'list',
+    '',
+    'Common names of which the certificate of a peer must have one. Empty: any.',
+    on(stores),
+  ],
+  [
+    'peer-cert-allowed-hostname',
+    'list',
+    '',
+    'Names of which the certificate of a peer must be valid for one. Empty: any.',
+    on(stores),
+  ],
+  [
+    'peer-auto-tls',
+    'bool',
+    'false',
+    'Make a self-signed certificate for https peer URLs, and do not verify those of members.',
+  ],
+  ['self-signed-cert-validity', 'uint', '1', 'Years that a self-signed certificate is valid.', on(stores)],
+  ['peer-crl-file', 'string', '', 'Revoked certificates of peers and gateways, PEM or DER.', on(stores)],
+  ['cipher-suites', 'list', '', "Allowed TLS 1.2 cipher suites, by Go's names. Empty: the runtime's choice."],
   [
     'cors',
     'list',
@@ -267,8 +310,8 @@ const securityFlags: readonly Row[] = [
     'Host names that HTTP requests without TLS may carry. Empty or *: all.',
     on(serves),
   ],
-  ['tls-min-version', 'string', 'TLS1.2', 'Lowest TLS version.', tls],
-  ['tls-max-version', 'string', '', 'Highest TLS version.', tls],
+  ['tls-min-version', 'string', 'TLS1.2', 'Lowest TLS version: TLS1.2 or TLS1.3.'],
+  ['tls-max-version', 'string', '', 'Highest TLS version. Empty: the highest there is.'],
 ];
 
 const authFlags: readonly Row[] = [
@@ -374,7 +417,13 @@ const featureFlags: readonly Row[] = [
     'Keys that one step of compaction removes.',
     moot('compaction is cut into slices of time'),
   ],
-  ['peer-skip-client-san-verification', 'bool', 'false', 'Do not check the SAN of peers.', tls],
+  [
+    'peer-skip-client-san-verification',
+    'bool',
+    'false',
+    'Do not check that the names in a certificate fit the address it comes from.',
+    on(stores),
+  ],
   [
     'watch-progress-notify-interval',
     'duration',
@@ -450,6 +499,20 @@ const quoinFlags: readonly Row[] = [
     'http://localhost:2380',
     'Peer URLs of members; the gateway learns of the others from them.',
     { roles: ['gateway'], etcd: false },
+  ],
+  [
+    'gateway-cert-allowed-cn',
+    'list',
+    '',
+    'Common names of which the certificate of a gateway must have one. Empty: as for peers.',
+    { roles: stores, etcd: false },
+  ],
+  [
+    'gateway-cert-allowed-hostname',
+    'list',
+    '',
+    'Names of which the certificate of a gateway must be valid for one. Empty: as for peers.',
+    { roles: stores, etcd: false },
   ],
 ];
 

@@ -1,6 +1,7 @@
 import { checkFeatureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
+import { type NodeTls, tlsOf } from './tls-flags.ts';
 import { type InitialMember, type NodeUrl, parseInitialCluster, parseUrls } from './urls.ts';
 import { ConfigError } from './values.ts';
 
@@ -40,6 +41,7 @@ export interface NodeConfig {
   readonly initialClusterToken: string;
   /** Peer URLs of members; for a gateway. */
   readonly members: readonly string[];
+  readonly tls: NodeTls;
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   readonly preVote: boolean;
@@ -142,12 +144,16 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
   checkFeatureGates(v.list('feature-gates'), notices);
   v.oneOf('logger', ['zap']);
   const stores = role !== 'gateway';
+  const dataDir = stores ? v.text('data-dir') || `${name}.etcd` : '';
+  const urls = urlsOf(role, v);
+  const { listenClientUrls: clientUrls, listenMetricsUrls: metricsUrls, listenPeerUrls: peerUrls } = urls;
   return {
     role,
     name,
-    dataDir: stores ? v.text('data-dir') || `${name}.etcd` : '',
+    dataDir,
     walDir: v.text('wal-dir'),
-    ...urlsOf(role, v),
+    ...urls,
+    tls: tlsOf(role, v, { dataDir, clientUrls, metricsUrls, peerUrls }, notices),
     ...(stores ? bootstrapOf(v, name) : noBootstrap),
     members: role === 'gateway' ? memberUrls(v) : [],
     ...raftTiming(v, stores),

@@ -5,6 +5,7 @@ import { ConfigError } from './values.ts';
 export interface NodeUrl {
   /** As given, without a trailing slash. */
   readonly text: string;
+  readonly scheme: 'http' | 'https';
   readonly host: string;
   readonly port: number;
 }
@@ -31,9 +32,10 @@ function parseUrl(flag: string, text: string, purpose: 'listen' | 'advertise'): 
   const match = /^([a-zA-Z][a-zA-Z0-9+.-]*):\/\/([^/?#]*)([/?#].*)?$/.exec(text);
   if (match === null) return fail('URL must have the form http://host:port');
   const scheme = match[1]!.toLowerCase();
-  if (scheme === 'https') return fail('TLS is not built yet; use http');
-  if (scheme === 'unix' || scheme === 'unixs') return fail('unix sockets are not built yet; use http');
-  if (scheme !== 'http') return fail(`URL scheme must be http, https, unix, or unixs: ${text}`);
+  if (scheme === 'unix' || scheme === 'unixs')
+    return fail('unix sockets are not built yet; use http or https');
+  if (scheme !== 'http' && scheme !== 'https')
+    return fail(`URL scheme must be http, https, unix, or unixs: ${text}`);
   const address = /^(\[[^\]]*\]|[^:[\]@]*):(\d{1,5})$/.exec(match[2]!);
   if (address === null) return fail('URL address does not have the form "host:port"');
   const tail = match[3] ?? '';
@@ -47,7 +49,7 @@ function parseUrl(flag: string, text: string, purpose: 'listen' | 'advertise'): 
   if (purpose === 'listen' && host !== 'localhost' && isIP(host) === 0)
     return fail('expected IP in URL for binding');
   if (purpose === 'advertise' && port === 0) return fail('an advertised URL needs a port other than 0');
-  return { text: `${scheme}://${match[2]}`, host, port };
+  return { text: `${scheme}://${match[2]}`, scheme, host, port };
 }
 
 /** Where to bind for a URL: `localhost` is the IPv4 loopback, as Go prefers it. */
