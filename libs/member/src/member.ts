@@ -32,6 +32,7 @@ import { type MemberState, recover } from './recovery.ts';
 import { Requests } from './requests.ts';
 import { StateTransfer } from './state-transfer.ts';
 import { type MemberStatus, statusOf } from './status.ts';
+import { Ticker, tickLength } from './ticker.ts';
 import { Upkeep } from './upkeep.ts';
 
 const stateIntervalMs = 1_000;
@@ -63,6 +64,7 @@ export class Member {
   private readonly upkeep: Upkeep;
   private readonly sessions = new Set<LinkSession>();
   private readonly linkHost: LinkHost;
+  private readonly ticker: Ticker;
   private leader: bigint;
   private stateSentMs: number;
   private stopping: boolean;
@@ -163,6 +165,16 @@ export class Member {
     this.requests = new Requests({ ...shared, leases, cluster, alarms, backups, isLearner, status });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
+    this.ticker = new Ticker({
+      clock,
+      timers,
+      heartbeatIntervalMs: config.heartbeatIntervalMs,
+      onTick: () => {
+        raft.tick();
+        if (raft.hasReady()) loop.wake();
+      },
+      onHeartbeat: () => this.tick(),
+    });
   }
 
   /** A stream that another member opened to us. Handlers are set before this returns. */
@@ -221,21 +233,12 @@ export class Member {
     // Nobody to wait for: the only voter can lead at once.
     const { voters } = membership.confState;
     if (voters.length === 1 && voters[0] === this.memberId) this.raft.campaign();
-    this.scheduleTick();
+    this.ticker.start();
     this.loop.wake();
-  }
-
-  private scheduleTick(): void {
-    this.ports.timers.after(this.config.heartbeatIntervalMs, () => {
-      if (this.stopped) return;
-      this.scheduleTick();
-      this.tick();
-    });
   }
 
   private tick(): void {
     const nowMs = this.ports.clock.monotonicMs();
-    this.raft.tick();
     const expired = this.proposals.tick(nowMs, this.config.electionTimeoutMs);
     if (expired > 0) this.metrics.proposalsFailed.inc(expired);
     this.reads.tick(nowMs);
@@ -337,6 +340,7 @@ export class Member {
 
   private shutDown(cb: () => void): void {
     this.stopped = true;
+    this.ticker.stop();
     this.loop.stop();
     this.proposals.close();
     this.reads.close();
@@ -359,12 +363,13 @@ export class Member {
 
   private makeRaft(state: MemberState): Raft {
     const { config, ports } = this;
+    const { ticksPerHeartbeat, tickMs } = tickLength(config.heartbeatIntervalMs);
     return new Raft(
       {
         id: state.memberId,
         random: ports.random,
-        electionTicks: Math.round(config.electionTimeoutMs / config.heartbeatIntervalMs),
-        heartbeatTicks: 1,
+        electionTicks: Math.round(config.electionTimeoutMs / tickMs),
+        heartbeatTicks: ticksPerHeartbeat,
         preVote: config.preVote,
         maxEntryBytesPerMessage: config.maxLogEntriesPerMessageBytes,
       },

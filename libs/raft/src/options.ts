@@ -5,9 +5,9 @@ export interface RaftOptions {
   readonly id: NodeId;
   /** Spreads election timeouts. */
   readonly random: Random;
-  /** Ticks without a leader before an election; the real timeout is uniform in [electionTicks, 2·electionTicks). */
+  /** Ticks without a leader before an election; the real timeout is uniform in [electionTicks, 2·electionTicks). The finer, the fewer split votes. */
   readonly electionTicks?: number;
-  /** Ticks between heartbeats; less than electionTicks. */
+  /** Ticks between heartbeats; less than electionTicks. An answer should not take longer: failed elections are tried again after about as long. */
   readonly heartbeatTicks?: number;
   /** Asks whether an election could be won before the term is raised (thesis §9.6). */
   readonly preVote?: boolean;

@@ -67,6 +67,9 @@ export function joiningState(): RaftState {
   };
 }
 
+/** Tries that follow one another at once; then each waits twice as long as the one before. */
+const quickAttempts = 4;
+
 const none: readonly never[] = Object.freeze([]);
 
 type Draft = { -readonly [Field in keyof Message]: Message[Field] };
@@ -119,8 +122,12 @@ export class Raft {
   private ticks: number;
   private electionElapsed: number;
   private heartbeatElapsed: number;
-  /** Uniform in [electionTicks, 2·electionTicks): split votes are rare and do not repeat (§5.2). */
+  /** Uniform in [electionTicks, 2·electionTicks): split votes are rare and do not repeat (§5.2). Later tries: `spreadRetry`. */
   private electionTimeout: number;
+  /** Elections, or questions whether one could be won, since a leader was last heard. */
+  private attempts: number;
+  /** Has put off its own election for another's, since its timeout was drawn. */
+  private gaveWay: boolean;
   private transferee: NodeId;
   /** Of a leader that is no voter: it goes when a quorum knows that this index is committed. 0 = it stays. */
   private handoverIndex: number;
@@ -194,6 +201,8 @@ export class Raft {
     this.electionElapsed = 0;
     this.heartbeatElapsed = 0;
     this.electionTimeout = 0;
+    this.attempts = 0;
+    this.gaveWay = false;
     this.transferee = noNode;
     this.handoverIndex = 0;
     this.leaseBroken = false;
@@ -741,6 +750,29 @@ export class Raft {
 
   private spreadTimeout(): void {
     this.electionTimeout = this.electionTicks + (this.random.u32() % this.electionTicks);
+    this.gaveWay = false;
+  }
+
+  /** Somebody leads, or may soon: an ordinary timeout begins, whatever this node was about to try. */
+  private waitForTimeout(): void {
+    this.electionElapsed = 0;
+    if (this.attempts === 0 && !this.gaveWay) return;
+    this.attempts = 0;
+    this.spreadTimeout();
+  }
+
+  /**
+   * When to try again after an election that nobody has won. A whole timeout would leave the group without a leader for
+   * seconds; with pre-vote a try harms nobody, so the next comes soon, at another moment for each. `baseTicks` is doubled
+   * for each try after the first few, up to electionTicks: where answers take longer than a heartbeat (they should not), or
+   * nobody is there to answer, it becomes an ordinary timeout.
+   */
+  private spreadRetry(lowTicks: number, rangeTicks: number): void {
+    const scale = 2 ** Math.min(Math.max(this.attempts - quickAttempts, 0), 16);
+    const low = Math.min(lowTicks * scale, this.electionTicks);
+    const range = Math.min(rangeTicks * scale, this.electionTicks);
+    this.electionElapsed = 0;
+    this.electionTimeout = low + (this.random.u32() % range);
   }
 
   // ── elections (§5.2, thesis §9.6) ─────────────────────────────────────────────────────────────────────────────
@@ -770,7 +802,9 @@ export class Raft {
     this.currentRole = 'preCandidate';
     this.currentLeader = noNode;
     this.votes.clear();
-    this.spreadTimeout();
+    this.attempts++;
+    // Soon: who was asked may have heard the leader a little later, and refuse only for that.
+    this.spreadRetry(1, this.heartbeatTicks);
     if (this.countVote(this.id, true) !== 'pending') return;
     this.askForVotes(MessageType.preVote, this.currentTerm + 1, false, this.outbox);
   }
@@ -779,6 +813,9 @@ export class Raft {
     this.reset(this.currentTerm + 1);
     this.currentRole = 'candidate';
     this.currentVote = this.id;
+    this.attempts++;
+    // Without pre-vote each try raises the term, and one whose log is too old would hinder the others by it.
+    if (this.preVote) this.spreadRetry(this.heartbeatTicks, this.heartbeatTicks);
     // Requests wait for the disk like the own vote. Were they sent before and then forgotten in a crash, the node could
     // campaign again in the same term with a log that the crash has shortened, and be elected by votes which
     // were given to the longer one.
@@ -805,17 +842,46 @@ export class Raft {
       this.currentVote === m.from ||
       (this.currentVote === noNode && this.currentLeader === noNode) ||
       (pre && m.term > this.currentTerm);
-    const granted = free && this.log.isUpToDate(m.index, m.logTerm);
+    const granted = free && this.log.isUpToDate(m.index, m.logTerm) && !(pre && this.goesFirst(m));
     const type = pre ? MessageType.preVoteResponse : MessageType.voteResponse;
     if (!granted) {
       this.refuseVote(type, m);
     } else if (pre) {
       // In the term that was asked about, else the asker would ignore it as outdated.
       this.send(type, m.from).term = m.term;
+      this.giveWay();
     } else {
       this.currentVote = m.from;
-      this.electionElapsed = 0;
+      this.waitForTimeout();
       this.afterPersist.push(this.message(type, m.from));
+    }
+  }
+
+  /**
+   * Two that ask at the same time would both be told yes and then split the real vote. Where nothing else decides, the higher id
+   * goes first. Not for long: the lower one may be the only one of them that reaches a quorum.
+   */
+  private goesFirst(m: Message): boolean {
+    const { log } = this;
+    return (
+      this.currentRole === 'preCandidate' &&
+      this.attempts <= quickAttempts &&
+      m.from < this.id &&
+      m.index === log.lastIndex &&
+      m.logTerm === log.lastTerm
+    );
+  }
+
+  /** Who says yes to a pre-vote does not campaign while that election may be under way. */
+  private giveWay(): void {
+    if (this.currentRole === 'preCandidate') {
+      this.becomeFollower(this.currentTerm, noNode);
+      this.spreadRetry(this.heartbeatTicks, this.heartbeatTicks);
+    } else if (this.currentRole === 'follower' && !this.gaveWay) {
+      // Once: else one that can ask and cannot be elected would hold this node back for ever.
+      this.gaveWay = true;
+      const { electionElapsed, electionTimeout, heartbeatTicks } = this;
+      this.electionTimeout = Math.max(electionTimeout, electionElapsed + heartbeatTicks);
     }
   }
 
@@ -847,10 +913,14 @@ export class Raft {
   }
 
   private countVote(from: NodeId, granted: boolean): VoteResult {
-    if (!this.votes.has(from)) this.votes.set(from, granted);
+    // A pre-vote may be asked for several times; the last answer counts.
+    if (this.currentRole === 'preCandidate' || !this.votes.has(from)) this.votes.set(from, granted);
     const result = jointVote(this.tally(this.incoming), this.tally(this.outgoing));
     if (result === 'lost') {
+      // The next try is due when it was: `reset` draws an ordinary timeout.
+      const { electionTimeout } = this;
       this.becomeFollower(this.currentTerm, noNode);
+      if (this.preVote) this.electionTimeout = electionTimeout;
     } else if (result === 'won') {
       if (this.currentRole === 'preCandidate') this.startElection(false);
       else this.becomeLeader();
@@ -879,6 +949,7 @@ export class Raft {
     this.reset(this.currentTerm);
     this.currentRole = 'leader';
     this.currentLeader = this.id;
+    this.attempts = 0;
     for (const pr of this.members) pr.reset(this.log.lastIndex + 1);
     if (this.self !== undefined) {
       this.self.becomeReplicate();
@@ -1145,7 +1216,7 @@ export class Raft {
       () => `two leaders in term ${m.term}: ${hexId(this.currentLeader)} and ${hexId(m.from)}`,
     );
     if (this.currentRole !== 'follower') this.becomeFollower(m.term, m.from);
-    this.electionElapsed = 0;
+    this.waitForTimeout();
     this.currentLeader = m.from;
     if (m.type === MessageType.append) this.handleAppend(m);
     else if (m.type === MessageType.heartbeat) this.handleHeartbeat(m);

@@ -154,3 +154,21 @@ test('with lease reads an election that is asked for waits until the lease that 
   for (let i = 0; i < 10; i++) node.raft.tick();
   expect(node.raft.role).toBe('preCandidate');
 });
+
+// It campaigned against its new leader within a heartbeat or two, in vain but for good.
+test('a node that has tried to be elected and then hears a leader waits a whole election timeout again', () => {
+  const node = start({ options: { electionTicks: 20, heartbeatTicks: 5 } });
+  const refuse = (): void => {
+    for (const from of [2n, 3n]) {
+      node.raft.step(message(MessageType.preVoteResponse, { from, term: node.raft.term, reject: true }));
+    }
+  };
+  for (let i = 0; i < 20; i++) node.raft.tick();
+  refuse();
+  expect(node.raft.role).toBe('follower');
+  node.raft.step(message(MessageType.heartbeat, { term: node.raft.term, commit: 1 }));
+  for (let i = 0; i < 19; i++) node.raft.tick();
+  expect(node.raft.role).toBe('follower');
+  node.raft.tick();
+  expect(node.raft.role).toBe('preCandidate');
+});

@@ -1,27 +1,50 @@
-import { SimCluster } from '@quoin/sim';
+import { SimCluster, type SimNode } from '@quoin/sim';
 import { expect, test } from 'vitest';
 
 const electionTimeoutMs = 1_000;
-/** The timeout is drawn from one to two times this. */
-const latestTimeoutMs = 2 * electionTimeoutMs;
+const boundMs = 300;
+const seeds = 250;
+/** One way; from one rack to one region. */
+const delaysMs = [0.2, 0.5, 1, 2, 5];
+
+/** Kills the leader; returns how long it took until the first timeout fired, and from there until all knew a new leader. */
+function reelect(seed: number, members: number): { firedMs: number; electedMs: number } {
+  const delayMs = delaysMs[seed % delaysMs.length]!;
+  const cluster = new SimCluster({ seed, members, network: { delayMs } });
+  cluster.start();
+  const leader = cluster.waitForLeader();
+  // Another moment between two heartbeats for each.
+  cluster.run(500 + seed * 3.7);
+  const diedMs = cluster.scheduler.nowMs;
+  cluster.crash(leader);
+  const others = cluster.nodes.filter((node) => node !== leader);
+  const status = (node: SimNode) => node.member!.status();
+  const campaigns = (): boolean => others.some((node) => status(node).role !== 'follower');
+  expect(cluster.runUntil(campaigns, 10_000)).toBe(true);
+  const firedAtMs = cluster.scheduler.nowMs;
+  const known = (): boolean => {
+    const next = cluster.leader();
+    return next !== undefined && others.every((node) => status(node).leader === status(next).memberId);
+  };
+  expect(cluster.runUntil(known, 60_000)).toBe(true);
+  return { firedMs: firedAtMs - diedMs, electedMs: cluster.scheduler.nowMs - firedAtMs };
+}
 
 test.each([3, 5])(
-  '%d members: the leader dies, another leads within 300 ms after the election timeout',
+  '%d members: the leader dies; 300 ms after the first election timeout all know the next',
   (members) => {
-    const waits: number[] = [];
-    for (let seed = 1; seed <= 20; seed++) {
-      const cluster = new SimCluster({ seed, members, network: { delayMs: 1 } });
-      cluster.start();
-      const leader = cluster.waitForLeader();
-      cluster.run(1_000 + seed * 37);
-      const diedMs = cluster.scheduler.nowMs;
-      cluster.crash(leader);
-      expect(cluster.runUntil(() => cluster.leader() !== undefined, 10_000)).toBe(true);
-      waits.push(cluster.scheduler.nowMs - diedMs);
+    const late: string[] = [];
+    let latestMs = 0;
+    for (let seed = 1; seed <= seeds; seed++) {
+      const { firedMs, electedMs } = reelect(seed, members);
+      latestMs = Math.max(latestMs, electedMs);
+      if (electedMs > boundMs) late.push(`seed ${seed}: ${electedMs.toFixed(0)} ms`);
+      // Up to a heartbeat before its death nobody had reason to doubt it.
+      expect(firedMs).toBeGreaterThan(electionTimeoutMs - 150);
+      expect(firedMs).toBeLessThan(2 * electionTimeoutMs + 150);
     }
-    // A split vote costs another round: rare, and never two of them here.
-    const inTime = waits.filter((ms) => ms <= latestTimeoutMs + 300);
-    expect(inTime.length).toBeGreaterThanOrEqual(19);
-    expect(Math.min(...waits)).toBeGreaterThan(electionTimeoutMs / 2);
+    expect(late).toEqual([]);
+    // The measure sees elections that needed a second try: it is not always the first that wins.
+    expect(latestMs).toBeGreaterThan(50);
   },
 );
