@@ -263,8 +263,8 @@ export class Member {
   }
 
   private flush(): void {
-    this.peers.flush();
     for (const session of this.sessions) session.flush();
+    this.peers.flush();
   }
 
   private softState(soft: SoftState): void {

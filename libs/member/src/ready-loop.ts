@@ -83,6 +83,12 @@ export interface ReadyLoopHooks {
   flush(): void;
 }
 
+/**
+ * Proposals that come closer together than this carry each other's commit index: told at once, it would cost each follower
+ * a message, a wake-up and an answer. No commit index is held longer than this.
+ */
+const commitHoldMs = 2;
+
 interface SampledAppend {
   readonly trace: Uint8Array;
   readonly method: number;
@@ -104,6 +110,12 @@ export class ReadyLoop {
   private snapshotPeers: bigint[];
   private offered: { index: number; decided: (taken: boolean) => void } | undefined;
   private installing: boolean;
+  /** The last turn had something for the disk and left it to this one to apply. */
+  private postponed: boolean;
+  /** When the last turn with proposals was, and whether the one before it was close. */
+  private proposedMs: number;
+  private streaming: boolean;
+  private holdTimer: boolean;
   private scheduled: boolean;
   private stopped: boolean;
   /** Waiting to apply an entry of this term, which it leads. */
@@ -119,6 +131,10 @@ export class ReadyLoop {
     this.snapshotPeers = [];
     this.offered = undefined;
     this.installing = false;
+    this.postponed = false;
+    this.proposedMs = Number.NEGATIVE_INFINITY;
+    this.streaming = false;
+    this.holdTimer = false;
     this.scheduled = false;
     this.stopped = false;
     this.leaderReadyTerm = 0;
@@ -161,11 +177,19 @@ export class ReadyLoop {
     if (this.stopped || this.installing) return;
     const { raft, reads, machine } = this.parts;
     this.stepInbox();
+    const nowMs = this.parts.clock.monotonicMs();
+    this.paceCommits(nowMs);
     this.parts.proposals.flush((data) => this.propose(data));
-    reads.startRound(this.parts.clock.monotonicMs());
-    if (raft.hasReady()) this.take(raft.ready());
+    reads.startRound(nowMs);
+    const wrote = raft.hasReady() && this.take(raft.ready());
     if (this.installing) {
       this.hooks.flush();
+      return;
+    }
+    // Others wait for what the disk has been given, and a fast disk has it before the next turn.
+    this.postponed = wrote && !this.postponed && this.committed.length > 0;
+    if (this.postponed) {
+      this.wake();
       return;
     }
     this.applySlice();
@@ -176,6 +200,23 @@ export class ReadyLoop {
     this.hooks.flush();
     if (more || background || this.committed.length > 0 || raft.hasReady() || this.inbox.length > 0)
       this.wake();
+  }
+
+  /** Before the turn's proposals are taken. */
+  private paceCommits(nowMs: number): void {
+    const { raft, proposals } = this.parts;
+    if (proposals.queued) {
+      this.streaming = nowMs - this.proposedMs < commitHoldMs;
+      this.proposedMs = nowMs;
+    }
+    const leftMs = this.streaming ? this.proposedMs + commitHoldMs - nowMs : 0;
+    raft.holdCommit(leftMs > 0);
+    if (leftMs <= 0 || this.holdTimer || !raft.holdsCommit) return;
+    this.holdTimer = true;
+    this.parts.timers.after(leftMs, () => {
+      this.holdTimer = false;
+      this.wake();
+    });
   }
 
   private stepInbox(): void {
@@ -196,14 +237,16 @@ export class ReadyLoop {
     return result === 'notLeader' || result === 'transferring' ? 'notLeader' : 'overloaded';
   }
 
-  private take(ready: Ready): void {
+  /** True when entries were given to the log. */
+  private take(ready: Ready): boolean {
     const { parts } = this;
     if (ready.softState !== undefined) this.softStateChanged(ready.softState);
     if (ready.hardState !== undefined)
       this.committedIndex = Math.max(this.committedIndex, ready.hardState.commit);
     for (const message of ready.messages) this.sendMessage(message);
-    // At once: what follows in this turn (the disk, applying, reads, feeds) may take milliseconds.
-    if (ready.messages.length > 0) parts.peers.flush();
+    // At once: what follows in this turn (the disk, applying, reads, feeds) may take milliseconds. Nobody waits for a
+    // commit index alone as clients wait for the answers of this turn: it goes behind them.
+    if (!ready.messages.every(tellsCommitOnly)) parts.peers.flush();
     this.persist(ready);
     for (const entry of ready.committed) this.committed.push(entry);
     const last = ready.committed.at(-1);
@@ -212,6 +255,7 @@ export class ReadyLoop {
     for (const { context, index } of ready.readStates) {
       parts.reads.confirmed(context, index, parts.machine.store.appliedIndex);
     }
+    return ready.entries.length > 0;
   }
 
   private sendMessage(message: Message): void {
@@ -422,6 +466,10 @@ export class ReadyLoop {
     }
     return reads.hasReady;
   }
+}
+
+function tellsCommitOnly({ type, entries }: Message): boolean {
+  return type === MessageType.append && entries.length === 0;
 }
 
 function answer(call: Call, outcome: Outcome): void {

@@ -145,6 +145,9 @@ export class Raft {
   private droppedReads: number[];
   /** Leader: something happened that may allow or require appends. */
   private appendsDue: boolean;
+  /** There is a commit index that was not told to all who could act on it. */
+  private commitDue: boolean;
+  private commitHeld: boolean;
   private heartbeatDue: boolean;
   private readyNumber: number;
   private emittedTerm: number;
@@ -214,6 +217,8 @@ export class Raft {
     this.readStates = [];
     this.droppedReads = [];
     this.appendsDue = false;
+    this.commitDue = false;
+    this.commitHeld = false;
     this.heartbeatDue = false;
     this.readyNumber = 0;
     this.emittedTerm = this.currentTerm;
@@ -269,6 +274,19 @@ export class Raft {
   /** Membership as of the last applied change. */
   get confState(): ConfState {
     return this.conf;
+  }
+
+  /**
+   * Leader: whether a new commit index alone is no reason to send. It goes with the next append or heartbeat then; the owner
+   * sees to it that one comes soon, or takes this back.
+   */
+  holdCommit(held: boolean): void {
+    this.commitHeld = held;
+  }
+
+  /** A commit index is held. */
+  get holdsCommit(): boolean {
+    return this.commitDue && this.commitHeld;
   }
 
   /** Term of the entry at `index`; -1 where it is compacted or past the end. */
@@ -460,6 +478,7 @@ export class Raft {
   hasReady(): boolean {
     return (
       this.appendsDue ||
+      (this.commitDue && !this.commitHeld) ||
       this.heartbeatDue ||
       this.outbox.length > 0 ||
       this.afterPersist.length > 0 ||
@@ -563,8 +582,9 @@ export class Raft {
       const context = this.readOnly.context;
       for (const pr of this.peers) this.sendHeartbeat(pr, context);
     }
-    if (!this.appendsDue) return;
+    if (!this.appendsDue && (!this.commitDue || this.commitHeld)) return;
     this.appendsDue = false;
+    this.commitDue = false;
     for (const pr of this.peers) this.feed(pr);
   }
 
@@ -745,6 +765,7 @@ export class Raft {
     this.leaseUntil = 0;
     this.pendingConfIndex = 0;
     this.appendsDue = false;
+    this.commitDue = false;
     this.heartbeatDue = false;
   }
 
@@ -1078,7 +1099,8 @@ export class Raft {
       pr.becomeReplicate();
     }
     this.advanceCommit();
-    if (pr.next <= this.log.lastIndex || pr.sentCommit < this.log.commit) this.appendsDue = true;
+    if (pr.next <= this.log.lastIndex) this.appendsDue = true;
+    if (pr.sentCommit < this.log.commit) this.commitDue = true;
     if (pr.id === this.transferee && pr.match === this.log.lastIndex) this.sendTimeoutNow(pr);
   }
 
@@ -1103,7 +1125,7 @@ export class Raft {
     if (this.outgoing.length > 0) index = Math.min(index, this.quorumMatch(this.outgoing));
     if (index <= this.log.commit || this.log.term(index) !== this.currentTerm) return;
     this.log.commitTo(index);
-    this.appendsDue = true;
+    this.commitDue = true;
   }
 
   private quorumMatch(voters: readonly Progress[]): number {

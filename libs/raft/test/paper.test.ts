@@ -229,6 +229,35 @@ describe('§5.3 log replication', () => {
     expect(node.machine.text).toBe('|a|b');
   });
 
+  test('a commit index that is held goes with the next append or heartbeat, or when it is let go', () => {
+    const node = lead();
+    drain(node);
+    acknowledge(node, 2n);
+    acknowledge(node, 3n);
+    node.raft.holdCommit(true);
+    node.raft.propose(utf8('x'));
+    drain(node);
+    expect([...acknowledge(node, 2n), ...acknowledge(node, 3n)]).toEqual([]);
+    expect(node.raft.holdsCommit).toBe(true);
+    node.raft.propose(utf8('y'));
+    expect(drain(node)).toMatchObject([
+      { to: 2n, index: 3, commit: 3 },
+      { to: 3n, index: 3, commit: 3 },
+    ]);
+    expect(node.raft.holdsCommit).toBe(false);
+    expect([...acknowledge(node, 2n), ...acknowledge(node, 3n)]).toEqual([]);
+    node.raft.tick();
+    expect(only(drain(node), MessageType.heartbeat)).toMatchObject([{ commit: 4 }, { commit: 4 }]);
+    node.raft.propose(utf8('z'));
+    drain(node);
+    expect([...acknowledge(node, 2n), ...acknowledge(node, 3n)]).toEqual([]);
+    node.raft.holdCommit(false);
+    expect(drain(node)).toMatchObject([
+      { type: MessageType.append, to: 2n, commit: 5, entries: [] },
+      { type: MessageType.append, to: 3n, commit: 5, entries: [] },
+    ]);
+  });
+
   test('the commit index of a follower never passes the last entry that this leader has confirmed', () => {
     const node = start({ term: 2, entries: log(1, 1) });
     step(node, MessageType.append, { index: 2, logTerm: 1, commit: 3 });
