@@ -1,6 +1,6 @@
 /** A multi-version store as dumb as can be: every version of every key in one list. What the real one is held to. */
 import { create, toBinary } from '@bufbuild/protobuf';
-import { compareBytes, latin1 } from '@quoin/base';
+import { compareBytes, concatBytes, crc32c, latin1, utf8 } from '@quoin/base';
 import { Event_EventType, EventSchema, type KeyValue, KeyValueSchema } from '@quoin/contracts/etcd';
 import type { RangeOptions } from '@quoin/mvcc';
 
@@ -28,6 +28,14 @@ export function eventBytes(event: ModelEvent, withPrev: boolean): Uint8Array {
   });
   if (withPrev && event.prev !== undefined) message.prevKv = event.prev;
   return toBinary(EventSchema, message);
+}
+
+function bucketKey(kv: KeyValue, sub: number, isDelete: boolean): Uint8Array {
+  const key = Buffer.alloc(isDelete ? 18 : 17, 't');
+  key.writeBigUInt64BE(kv.modRevision, 0);
+  key.write('_', 8);
+  key.writeBigUInt64BE(BigInt(sub), 9);
+  return key;
 }
 
 export class Model {
@@ -104,6 +112,28 @@ export class Model {
       if (kv.modRevision < this.compactRevision) count(kv, true);
     }
     return bytes;
+  }
+
+  /** etcd's HashKV: one checksum over all entries of its bucket in order. */
+  hashKv(revision: number): number {
+    const { compactRevision } = this;
+    const alive = this.states.get(revision)!;
+    const old = [...(alive.size > 0 ? alive : (this.states.get(compactRevision) ?? alive)).values()]
+      .filter((kv) => Number(kv.modRevision) <= compactRevision)
+      .map((kv) => ({ kv, sub: this.events.get(Number(kv.modRevision))!.findLastIndex((e) => e.kv === kv) }))
+      .sort((a, b) => Number(a.kv.modRevision - b.kv.modRevision) || a.sub - b.sub);
+    const parts: Uint8Array[] = [utf8('key')];
+    for (const { kv, sub } of old) parts.push(bucketKey(kv, sub, false), kvBytes(kv));
+    for (let r = Math.max(compactRevision, 0) + 1; r <= revision; r++) {
+      for (const [sub, { type, kv }] of (this.events.get(r) ?? []).entries()) {
+        const isDelete = type === 'delete';
+        parts.push(
+          bucketKey(kv, sub, isDelete),
+          kvBytes(isDelete ? create(KeyValueSchema, { key: kv.key }) : kv),
+        );
+      }
+    }
+    return crc32c(concatBytes(parts));
   }
 
   compact(revision: number): 'compacted' | 'future' | undefined {

@@ -80,9 +80,25 @@ export class Run {
     if (prng.chance(0.3)) this.checkHistory();
     this.moveReaders();
     this.moveFeeds();
+    if (prng.chance(0.15)) this.checkHash();
     if (prng.chance(0.5)) this.store.compactionStep(1 + prng.below(40));
     if (prng.chance(0.3)) this.store.warm(1 + prng.below(5));
     if (this.options.crash !== undefined && prng.chance(0.04)) this.crash();
+  }
+
+  /** Sliced; between slices removal is tried, which has to wait. */
+  private checkHash(): void {
+    const { prng, model, store } = this;
+    const low = Math.max(1, model.compactRevision);
+    const revision = prng.chance(0.3) ? 0 : low + prng.below(model.revision + 1 - low);
+    const hasher = store.kvHasher(revision);
+    if (typeof hasher === 'string') throw new Error(hasher);
+    while (!hasher.step()) if (prng.chance(0.1)) store.compactionStep(20);
+    expect([revision, hasher.hash()]).toEqual([
+      revision,
+      model.hashKv(revision === 0 ? model.revision : revision),
+    ]);
+    hasher.close();
   }
 
   private crash(): void {

@@ -44,3 +44,39 @@ export function crc32c(bytes: Uint8Array, seed = 0): number {
   while (i < bytes.length) c = (c >>> 8) ^ t[(c ^ bytes[i++]!) & 0xff]!;
   return ~c >>> 0;
 }
+
+/** operators[k] takes a checksum over 2^k zero bytes: a 32×32 matrix over GF(2), one column a word. Made as needed. */
+const operators: Uint32Array[] = [];
+
+function operator(k: number): Uint32Array {
+  for (let have = operators.length; have <= k; have++) {
+    const matrix = new Uint32Array(32);
+    if (have === 0) {
+      for (let bit = 0; bit < 32; bit++) {
+        let c = 2 ** bit;
+        for (let i = 0; i < 8; i++) c = (c & 1) !== 0 ? (c >>> 1) ^ polynomial : c >>> 1;
+        matrix[bit] = c;
+      }
+    } else {
+      const half = operators[have - 1]!;
+      for (let bit = 0; bit < 32; bit++) matrix[bit] = times(half, half[bit]!);
+    }
+    operators.push(matrix);
+  }
+  return operators[k]!;
+}
+
+function times(matrix: Uint32Array, crc: number): number {
+  let sum = 0;
+  for (let bit = 0, left = crc; left !== 0; bit++, left >>>= 1) if ((left & 1) !== 0) sum ^= matrix[bit]!;
+  return sum >>> 0;
+}
+
+/** The checksum of A followed by B, from those of A and of B alone (`seed` 0) and the length of B. */
+export function crc32cCombine(a: number, b: number, lengthB: number): number {
+  let crc = a;
+  for (let k = 0, left = lengthB; left > 0; k++, left = Math.floor(left / 2)) {
+    if (left % 2 === 1) crc = times(operator(k), crc);
+  }
+  return (crc ^ b) >>> 0;
+}

@@ -18,7 +18,7 @@ export {
   writeU32BE,
   writeU64BE,
 } from './bytes.ts';
-export { crc32c } from './crc32c.ts';
+export { crc32c, crc32cCombine } from './crc32c.ts';
 export { Deque } from './deque.ts';
 export { Heap } from './heap.ts';
 export {

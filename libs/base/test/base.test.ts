@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import {
   compareBytes,
   crc32c,
+  crc32cCombine,
   Deque,
   Heap,
   Histogram,
@@ -104,4 +105,14 @@ test('metrics render in the Prometheus text format', () => {
     ].join('\n'),
   );
   expect(() => registry.add(new NumberMetric('gauge', 'a_total', ''))).toThrow('registered twice');
+});
+
+test('the checksums of two parts combine to that of the whole', () => {
+  const prng = new Prng(11);
+  for (let i = 0; i < 200; i++) {
+    const bytes = Uint8Array.from({ length: prng.below(5_000) }, () => prng.below(256));
+    const cut = prng.below(bytes.length + 1);
+    const [a, b] = [bytes.subarray(0, cut), bytes.subarray(cut)];
+    expect(crc32cCombine(crc32c(a), crc32c(b), b.length)).toBe(crc32c(bytes));
+  }
 });

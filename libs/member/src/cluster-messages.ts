@@ -6,6 +6,9 @@ import {
   AlarmRequestSchema,
   AlarmResponseSchema,
   type AlarmType,
+  HashKVRequestSchema,
+  HashKVResponseSchema,
+  HashResponseSchema,
   type Member,
   MemberAddRequestSchema,
   MemberAddResponseSchema,
@@ -120,6 +123,36 @@ export function writeStatusResponse(header: ResponseHeader, status: StatusView):
 /** @throws WireError */
 export function readMoveLeader(body: Uint8Array): bigint {
   return messageOf(() => fromBinary(MoveLeaderRequestSchema, body)).targetID;
+}
+
+/** The revision asked for. @throws WireError */
+export function readHashKv(body: Uint8Array): number {
+  return clampCounter(messageOf(() => fromBinary(HashKVRequestSchema, body)).revision);
+}
+
+/** Beyond what a counter can be it is only compared: every comparison comes out right. */
+function clampCounter(value: bigint): number {
+  const max = BigInt(Number.MAX_SAFE_INTEGER);
+  return Number(value > max ? max : value < -max ? -max : value);
+}
+
+export function writeHashResponse(header: ResponseHeader, hash: number): Uint8Array {
+  return toBinary(HashResponseSchema, create(HashResponseSchema, { header: etcdHeader(header), hash }));
+}
+
+export function writeHashKvResponse(
+  header: ResponseHeader,
+  hash: number,
+  compactRevision: number,
+  hashRevision: number,
+): Uint8Array {
+  const response = create(HashKVResponseSchema, {
+    header: etcdHeader(header),
+    hash,
+    compactRevision: BigInt(compactRevision),
+    hashRevision: BigInt(hashRevision),
+  });
+  return toBinary(HashKVResponseSchema, response);
 }
 
 export interface AlarmRequestView extends Alarm {

@@ -3,7 +3,6 @@ import { type MemberState as LinkMemberState, type Proposal, readCompactionReque
 import { registerStoreMetrics } from '@quoin/mvcc';
 import { Raft, type SoftState } from '@quoin/raft';
 import type { WalOptions } from '@quoin/wal';
-import { AlarmRequests } from './alarm-requests.ts';
 import { alarmName } from './alarms.ts';
 import { StateMachine } from './apply.ts';
 import { Backups } from './backup.ts';
@@ -20,6 +19,7 @@ import {
 import { LeaseRequests } from './lease-requests.ts';
 import { IdGenerator, Lessor } from './lessor.ts';
 import { type LinkHost, LinkSession } from './link-session.ts';
+import { Maintenance } from './maintenance.ts';
 import { MemberMetrics } from './member-metrics.ts';
 import { OwnProposals } from './own-proposals.ts';
 import { Peers } from './peer-session.ts';
@@ -56,7 +56,7 @@ export class Member {
   private readonly loop: ReadyLoop;
   private readonly publisher: Publisher;
   private readonly own: OwnProposals;
-  private readonly alarms: AlarmRequests;
+  private readonly maintenance: Maintenance;
   private readonly leases: LeaseRequests;
   private readonly cluster: ClusterRequests;
   private readonly backups: Backups;
@@ -137,7 +137,7 @@ export class Member {
     this.own = new OwnProposals({ memberId, clock, proposals, requestTimeoutMs, ...late });
     const { own } = this;
     this.publisher = new Publisher({ memberId, config, clock, timers, machine, own, loop });
-    this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
+    this.maintenance = new Maintenance({ memberId, config, clock, log, machine, own, loop });
     const ids = new IdGenerator(memberId, clock.wallMs());
     this.leases = new LeaseRequests({
       clock,
@@ -158,11 +158,11 @@ export class Member {
       header: () => transfer.header(),
       wake: () => loop.wake(),
     });
-    const { leases, cluster, backups, alarms } = this;
+    const { leases, cluster, backups, maintenance } = this;
     const isLearner = (): boolean => this.isLearner();
     const status = () => ({ ...this.status(), quotaBytes: quotaBytes(config) });
     const shared = { config, clock, tracer, machine, proposals, reads, loop };
-    this.requests = new Requests({ ...shared, leases, cluster, alarms, backups, isLearner, status });
+    this.requests = new Requests({ ...shared, leases, cluster, maintenance, backups, isLearner, status });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
     this.ticker = new Ticker({
@@ -244,7 +244,7 @@ export class Member {
     this.reads.tick(nowMs);
     this.leases.tick(nowMs);
     this.cluster.tick(nowMs);
-    this.alarms.tick(nowMs);
+    this.maintenance.tick(nowMs);
     this.transfer.tick(nowMs);
     this.upkeep.tick(nowMs);
     if (!this.stopping) this.publisher.tick(nowMs);
@@ -254,12 +254,12 @@ export class Member {
 
   /** Work of a turn after the commit; what is read here sees whole entries only. True when there is more at once. */
   private afterApply(): boolean {
-    this.alarms.applied();
+    const maintaining = this.maintenance.pump();
     const reading = this.requests.pump();
     const feeding = this.machine.store.hub.pump(hashStepBytes);
     const backing = this.backups.pump();
     const sending = this.transfer.pump();
-    return reading || feeding || backing || sending;
+    return reading || feeding || backing || sending || maintaining;
   }
 
   private flush(): void {
@@ -345,7 +345,7 @@ export class Member {
     this.proposals.close();
     this.reads.close();
     this.leases.demote();
-    this.alarms.close();
+    this.maintenance.stop();
     this.requests.dropLongRanges();
     this.backups.stopAll('server stopped');
     this.transfer.stop();
@@ -440,6 +440,7 @@ export class Member {
         replacing: () => {
           this.requests.dropLongRanges();
           this.backups.stopAll('the state was replaced by a snapshot');
+          this.maintenance.replacing();
         },
         replaced: () => {
           for (const session of this.sessions) session.resubscribe();
@@ -476,7 +477,7 @@ export class Member {
       installSnapshot: (index, done) => this.transfer.install(index, done),
       membershipChanged: () => this.membershipChanged(),
       leaderReady: () => this.leases.promote(),
-      noSpace: (call) => this.alarms.exceeded(call),
+      noSpace: (call) => this.maintenance.alarms.exceeded(call),
       compacted: (call, body, proposal) => this.compacted(call, body, proposal),
       afterApply: () => this.afterApply(),
       flush: () => this.flush(),

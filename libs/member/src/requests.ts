@@ -29,7 +29,6 @@ import {
   writeTxnResponse,
 } from '@quoin/contracts';
 import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
-import type { AlarmRequests } from './alarm-requests.ts';
 import type { StateMachine } from './apply.ts';
 import { isReadOnly, isSerializable, planError, planTxn, rangeError, runReadOnly } from './apply-txn.ts';
 import type { Backups } from './backup.ts';
@@ -45,6 +44,7 @@ import type { ClusterRequests } from './cluster-requests.ts';
 import type { MemberConfig } from './config.ts';
 import type { LeaseRequests } from './lease-requests.ts';
 import type { LinkCall } from './link-session.ts';
+import type { Maintenance } from './maintenance.ts';
 import type { Proposals } from './proposals.ts';
 import type { ReadIndex } from './read-index.ts';
 import type { ReadyLoop } from './ready-loop.ts';
@@ -59,7 +59,7 @@ export interface RequestsParts {
   readonly loop: ReadyLoop;
   readonly leases: LeaseRequests;
   readonly cluster: ClusterRequests;
-  readonly alarms: AlarmRequests;
+  readonly maintenance: Maintenance;
   readonly backups: Backups;
   readonly isLearner: () => boolean;
   readonly status: () => StatusView;
@@ -129,6 +129,9 @@ export class Requests {
         return readMemberList(call.body).linearizable ? this.parts.reads.add(call) : this.serveLater(call);
       case Method.backup:
         return backups.take(call);
+      case Method.hash:
+      case Method.hashKV:
+        return this.parts.maintenance.hashes.take(call);
       case Method.status:
       case Method.leaseLeases:
       case Method.watchHistory:
@@ -183,7 +186,7 @@ export class Requests {
     const { loop, proposals, config, clock } = this.parts;
     if (!loop.isLeader) return call.notTaken();
     if (loop.applyGap > config.maxApplyGap) return call.fail(etcdErrors.requestTooManyRequests);
-    if (this.parts.alarms.refuses(method, body, call)) return;
+    if (this.parts.maintenance.alarms.refuses(method, body, call)) return;
     proposals.add(method, body, call, clock.monotonicMs(), call.deadlineMs);
     loop.wake();
   }

@@ -28,14 +28,15 @@ export interface HistoryQuery {
   readonly to: number;
   readonly prevKv: boolean;
   readonly maxBytes: number;
+  /** Of who holds a pin: what was readable when it began. Undefined: the current one. */
+  readonly compactRevision?: number;
 }
 
 /** Reads whole revisions of committed events, in order. Revisions without a match are left out. */
 export function readHistory(state: StoreState, hub: WatchHub, query: HistoryQuery): HistoryResult {
   const { from, bounds, prevKv } = query;
-  if (from < state.compactRevision) {
-    return { revisions: [], nextRevision: from, compactRevision: state.compactRevision };
-  }
+  const { compactRevision = state.compactRevision } = query;
+  if (from < compactRevision) return { revisions: [], nextRevision: from, compactRevision };
   const to = Math.min(query.to, hub.publishedRevision);
   const bytesMax = query.maxBytes > 0 ? query.maxBytes : historyBytesDefault;
   const revisions: EventRevision[] = [];

@@ -117,6 +117,16 @@ export class RangeReader {
     return this.rows.resolve() && this.done;
   }
 
+  /** With `drained`, after each step: the rows found since the last time, with their sub revision. */
+  drain(visit: (kv: Uint8Array, sub: number) => void): void {
+    if (this.rows.largeCount === 0) this.rows.drain(visit);
+  }
+
+  /** The past revision that is read; 0: the current state. */
+  get readRevision(): number {
+    return this.revision;
+  }
+
   /** After `step` returned true. */
   result(): RangeResult {
     assert(this.done && this.rows.largeCount === 0, 'the range has not been read to its end');
@@ -346,6 +356,8 @@ class Rows {
   private readonly all: boolean;
   private readonly filters: boolean;
   private readonly kvs: Uint8Array[] = [];
+  /** Of each row, when rows are drained. */
+  private readonly subs: number[] | undefined;
   /** Rows that need a read of V or R once the scan has ended: position in `kvs`, and what to read. */
   private large: { at: number; mod: number; sub: number }[] = [];
   private largeNext = 0;
@@ -369,6 +381,7 @@ class Rows {
     this.maxCreate = options.maxCreateRevision ?? 0;
     this.filters = this.minMod > 0 || this.maxMod > 0 || this.minCreate > 0 || this.maxCreate > 0;
     this.all = this.sorts() || this.limit <= 0;
+    this.subs = options.drained === true ? [] : undefined;
   }
 
   /** The cell is a view: it is copied if it is wanted. */
@@ -378,6 +391,7 @@ class Rows {
     if (this.filters && !this.passes(cell)) return;
     this.matched++;
     if (!this.all && this.kvs.length >= this.limit) return;
+    this.subs?.push(cellSub(cell));
     if (this.keysOnly && this.target !== sortTarget.value) {
       this.reader.readHead(cell);
       this.kvs.push(this.copy(cell, this.reader.headEnd));
@@ -424,6 +438,14 @@ class Rows {
     this.large.length = 0;
     this.largeNext = 0;
     return true;
+  }
+
+  drain(visit: (kv: Uint8Array, sub: number) => void): void {
+    const { kvs, subs } = this;
+    assert(subs !== undefined, 'the rows are not to be drained');
+    for (let i = 0; i < kvs.length; i++) visit(kvs[i]!, subs[i]!);
+    kvs.length = 0;
+    subs.length = 0;
   }
 
   result(): RangeResult {

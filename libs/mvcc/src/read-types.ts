@@ -18,6 +18,8 @@ export interface RangeOptions {
   readonly maxModRevision?: number | undefined;
   readonly minCreateRevision?: number | undefined;
   readonly maxCreateRevision?: number | undefined;
+  /** Of a reader in slices: rows are taken away by `drain` as they are found. Not with a limit or an order. */
+  readonly drained?: boolean | undefined;
 }
 
 export interface RangeResult {

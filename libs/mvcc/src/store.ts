@@ -2,6 +2,7 @@ import { assert } from '@quoin/base';
 import type { Backend } from './backend.ts';
 import { Compaction, setCompactRevision } from './compaction.ts';
 import { historyBytesDefault, readHistory } from './history.ts';
+import { KvHasher } from './kv-hash.ts';
 import {
   keyBounds,
   keySuccessor,
@@ -252,6 +253,14 @@ export class Store {
   /** A hash of the logical state as of now, equal on all members at the same applied index. Only right after `commit`. */
   stateHasher(): StateHasher {
     return new StateHasher(this.state);
+  }
+
+  /** etcd's HashKV up to a revision (0: the current one), in slices. Only right after `commit`. */
+  kvHasher(revision: number): KvHasher | RevisionError {
+    const { state, hub } = this;
+    if (revision > 0 && revision < state.compactRevision) return 'compacted';
+    if (revision > state.revision) return 'future';
+    return new KvHasher(state, hub, revision === 0 ? state.revision : revision);
   }
 
   /** Gives back the space of events that a finished compaction has removed. */

@@ -1,0 +1,49 @@
+/** What keeps a replica within bounds and watches over its data; `Member` drives it, `Requests` sends it calls. */
+import type { Clock, Log } from '@quoin/base';
+import { AlarmRequests } from './alarm-requests.ts';
+import type { StateMachine } from './apply.ts';
+import type { MemberConfig } from './config.ts';
+import { HashRequests } from './hash-requests.ts';
+import type { OwnProposals } from './own-proposals.ts';
+import type { ReadyLoop } from './ready-loop.ts';
+
+export interface MaintenanceParts {
+  readonly memberId: bigint;
+  readonly config: MemberConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly machine: StateMachine;
+  readonly own: OwnProposals;
+  readonly loop: ReadyLoop;
+}
+
+export class Maintenance {
+  readonly alarms: AlarmRequests;
+  readonly hashes: HashRequests;
+
+  constructor(parts: MaintenanceParts) {
+    const { memberId, clock, log, machine, own, loop } = parts;
+    this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
+    this.hashes = new HashRequests({ clock, machine, wake: () => loop.wake() });
+  }
+
+  tick(nowMs: number): void {
+    this.alarms.tick(nowMs);
+  }
+
+  /** After apply and commit, within the turn. True when there is more at once. */
+  pump(): boolean {
+    this.alarms.applied();
+    return this.hashes.pump();
+  }
+
+  /** The store is about to be replaced. */
+  replacing(): void {
+    this.hashes.drop();
+  }
+
+  stop(): void {
+    this.alarms.close();
+    this.hashes.drop();
+  }
+}
