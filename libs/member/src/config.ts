@@ -35,6 +35,13 @@ export interface MemberLimits {
   readonly maxRequestBytes: number;
   /** 0 = etcd's default of 2 GiB; negative = no limit. */
   readonly quotaBackendBytes: number;
+  /** What `autoCompactionRetention` counts: ms for periodic, revisions for revision. */
+  readonly autoCompactionMode: 'periodic' | 'revision';
+  /** 0: no automatic compaction. */
+  readonly autoCompactionRetention: number;
+  /** Events that one slice of removal looks at, and the pause between two slices. */
+  readonly compactionBatchLimit: number;
+  readonly compactionSleepIntervalMs: number;
   readonly maxLearners: number;
   /** One log entry holds at most about so many bytes of proposals. */
   readonly maxProposalBatchBytes: number;
@@ -82,6 +89,10 @@ export const memberDefaults: MemberLimits = {
   snapshotCatchupBytes: 128 << 20,
   maxRequestBytes: 1_572_864,
   quotaBackendBytes: 0,
+  autoCompactionMode: 'periodic',
+  autoCompactionRetention: 0,
+  compactionBatchLimit: 1_000,
+  compactionSleepIntervalMs: 10,
   maxLearners: 1,
   maxProposalBatchBytes: 1 << 20,
   maxProposalBatchCount: 500,

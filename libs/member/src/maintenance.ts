@@ -2,6 +2,7 @@
 import type { Clock, Log } from '@quoin/base';
 import { AlarmRequests } from './alarm-requests.ts';
 import type { StateMachine } from './apply.ts';
+import { Compactor } from './compactor.ts';
 import type { MemberConfig } from './config.ts';
 import { HashRequests } from './hash-requests.ts';
 import type { OwnProposals } from './own-proposals.ts';
@@ -20,15 +21,25 @@ export interface MaintenanceParts {
 export class Maintenance {
   readonly alarms: AlarmRequests;
   readonly hashes: HashRequests;
+  private readonly compactor: Compactor;
 
   constructor(parts: MaintenanceParts) {
-    const { memberId, clock, log, machine, own, loop } = parts;
+    const { memberId, config, clock, log, machine, own, loop } = parts;
     this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
     this.hashes = new HashRequests({ clock, machine, wake: () => loop.wake() });
+    this.compactor = new Compactor({
+      config,
+      clock,
+      log,
+      own,
+      isLeader: () => loop.isLeader,
+      revision: () => machine.store.revision,
+    });
   }
 
   tick(nowMs: number): void {
     this.alarms.tick(nowMs);
+    this.compactor.tick(nowMs);
   }
 
   /** After apply and commit, within the turn. True when there is more at once. */

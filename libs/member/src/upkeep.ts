@@ -35,7 +35,6 @@ const stepMs = 4;
 // By count, too: removal may have to wait for a reader, and simulated time stands still within a turn.
 const stepRounds = 20;
 const stepEntries = 50;
-const stepPauseMs = 10;
 const warmEntries = 500;
 
 interface Mark {
@@ -174,19 +173,24 @@ export class Upkeep {
 
   private scheduleStep(): void {
     if (this.stopped || this.stepTimer !== undefined) return;
-    this.stepTimer = this.parts.timers.after(stepPauseMs, () => {
+    this.stepTimer = this.parts.timers.after(this.parts.config.compactionSleepIntervalMs, () => {
       this.stepTimer = undefined;
       this.step();
     });
   }
 
   private step(): void {
-    const { clock, log } = this.parts;
+    const { clock, log, config } = this.parts;
     const store = this.parts.store();
     const endMs = clock.monotonicMs() + stepMs;
-    let outcome = store.compactionStep(stepEntries);
-    for (let i = 1; i < stepRounds && outcome === 'more' && clock.monotonicMs() < endMs; i++) {
-      outcome = store.compactionStep(stepEntries);
+    let left = config.compactionBatchLimit;
+    let outcome = store.compactionStep(Math.min(left, stepEntries));
+    for (
+      left -= stepEntries;
+      left > 0 && outcome === 'more' && clock.monotonicMs() < endMs;
+      left -= stepEntries
+    ) {
+      outcome = store.compactionStep(Math.min(left, stepEntries));
     }
     if (outcome !== 'more') {
       const waiting = this.afterCompaction;

@@ -163,6 +163,10 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         maxRequestBytes: config.maxRequestBytes,
         quotaBackendBytes: config.quotaBackendBytes,
         slowApplyMs: config.warningApplyDurationMs,
+        autoCompactionMode: config.autoCompactionMode,
+        autoCompactionRetention: config.autoCompactionRetention,
+        compactionBatchLimit: config.compactionBatchLimit,
+        compactionSleepIntervalMs: config.compactionSleepIntervalMs,
       },
       ports,
       (error, member) => {

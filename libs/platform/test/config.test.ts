@@ -221,6 +221,16 @@ test.each([
     '--self-signed-cert-validity must be greater than 0 (set to 0)',
   ],
   [
+    'retention of hours in revisions',
+    ['--auto-compaction-mode=revision', '--auto-compaction-retention=1h'],
+    'invalid value "1h" for flag --auto-compaction-retention: with --auto-compaction-mode=revision it must be a number of revisions',
+  ],
+  [
+    'unknown compaction mode',
+    ['--auto-compaction-mode=daily'],
+    'invalid value "daily" for flag --auto-compaction-mode: must be one of periodic, revision',
+  ],
+  [
     'unknown gate',
     ['--feature-gates=LeaseChekpoint=true'],
     'unrecognized feature gate: LeaseChekpoint (did you mean LeaseCheckpoint?)',
@@ -444,4 +454,12 @@ test.each([
   expect(read([], { [variable]: value })).toMatchObject({
     notices: [`${variable} has no effect: the ${role} role has no --${flag}`],
   });
+});
+
+test('what automatic compaction keeps: a bare number counts hours or revisions, by the mode', () => {
+  const retention = (...args: string[]): number => config(args).autoCompactionRetention;
+  expect(retention()).toBe(0);
+  expect(retention('--auto-compaction-retention=2')).toBe(2 * 3_600_000);
+  expect(retention('--auto-compaction-retention=30m')).toBe(30 * 60_000);
+  expect(retention('--auto-compaction-retention=1000', '--auto-compaction-mode=revision')).toBe(1_000);
 });

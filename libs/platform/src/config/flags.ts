@@ -219,16 +219,10 @@ const clusteringFlags: readonly Row[] = [
     'auto-compaction-retention',
     'string',
     '0',
-    'What automatic compaction keeps. 0: off.',
-    later('automatic compaction is not built yet'),
+    'What automatic compaction keeps: 30m, a number of hours, or of revisions. 0: off.',
+    on(stores),
   ],
-  [
-    'auto-compaction-mode',
-    'string',
-    'periodic',
-    'periodic or revision.',
-    later('automatic compaction is not built yet'),
-  ],
+  ['auto-compaction-mode', 'string', 'periodic', 'periodic or revision.', on(stores)],
 ];
 
 const securityFlags: readonly Row[] = [
@@ -414,8 +408,8 @@ const featureFlags: readonly Row[] = [
     'compaction-batch-limit',
     'int',
     '1000',
-    'Keys that one step of compaction removes.',
-    moot('compaction is cut into slices of time'),
+    'Events that one slice of compaction looks at, at most.',
+    on(stores),
   ],
   [
     'peer-skip-client-san-verification',
@@ -440,13 +434,7 @@ const featureFlags: readonly Row[] = [
     moot('RocksDB needs no defragmentation'),
   ],
   ['max-learners', 'int', '1', 'Most learners in the cluster.', on(stores)],
-  [
-    'compaction-sleep-interval',
-    'duration',
-    '10ms',
-    'Pause between two steps of compaction.',
-    moot('compaction is cut into slices of time'),
-  ],
+  ['compaction-sleep-interval', 'duration', '10ms', 'Pause between two slices of compaction.', on(stores)],
   [
     'downgrade-check-time',
     'duration',

@@ -3,7 +3,7 @@ import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
 import { type NodeTls, tlsOf } from './tls-flags.ts';
 import { type InitialMember, type NodeUrl, parseInitialCluster, parseUrls } from './urls.ts';
-import { ConfigError } from './values.ts';
+import { ConfigError, parseDurationMs } from './values.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'panic' | 'fatal';
 
@@ -52,6 +52,11 @@ export interface NodeConfig {
   readonly maxRequestBytes: number;
   /** 0 = etcd's default of 2 GiB; negative = none. */
   readonly quotaBackendBytes: number;
+  readonly autoCompactionMode: 'periodic' | 'revision';
+  /** ms or revisions, by the mode; 0: off. */
+  readonly autoCompactionRetention: number;
+  readonly compactionBatchLimit: number;
+  readonly compactionSleepIntervalMs: number;
   readonly warningApplyDurationMs: number;
   readonly watchProgressNotifyIntervalMs: number;
   readonly maxConcurrentStreams: number;
@@ -164,6 +169,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     maxTxnOps: v.number('max-txn-ops'),
     maxRequestBytes: requestBytes(v, notices),
     quotaBackendBytes: backendQuota(v, notices),
+    ...(stores ? compaction(v) : noCompaction),
     warningApplyDurationMs: v.number('warning-apply-duration'),
     ...clientTuning(v),
     socketReusePort: v.bool('socket-reuse-port'),
@@ -295,6 +301,46 @@ function raftTiming(
 function atLeast(v: Values, flag: string, min: number): number {
   const value = v.number(flag);
   if (value < min) throw new ConfigError(`--${flag} must be at least ${min} (set to ${value})`);
+  return value;
+}
+
+type CompactionConfig = Pick<
+  NodeConfig,
+  'autoCompactionMode' | 'autoCompactionRetention' | 'compactionBatchLimit' | 'compactionSleepIntervalMs'
+>;
+
+function compaction(v: Values): CompactionConfig {
+  const autoCompactionMode = v.oneOf('auto-compaction-mode', ['periodic', 'revision']);
+  return {
+    autoCompactionMode,
+    autoCompactionRetention: retention(v.text('auto-compaction-retention'), autoCompactionMode),
+    compactionBatchLimit: v.number('compaction-batch-limit') || 1_000,
+    compactionSleepIntervalMs: v.number('compaction-sleep-interval'),
+  };
+}
+
+const noCompaction: CompactionConfig = {
+  autoCompactionMode: 'periodic',
+  autoCompactionRetention: 0,
+  compactionBatchLimit: 0,
+  compactionSleepIntervalMs: 0,
+};
+
+const hourMs = 3_600_000;
+
+/** Revisions; or time, where a bare number counts hours. */
+function retention(text: string, mode: 'periodic' | 'revision'): number {
+  const value = /^\d+$/.test(text)
+    ? Number(text) * (mode === 'periodic' ? hourMs : 1)
+    : mode === 'periodic'
+      ? parseDurationMs(text)
+      : undefined;
+  if (value === undefined || value < 0 || value > Number.MAX_SAFE_INTEGER) {
+    const form = mode === 'periodic' ? 'a duration such as 30m, or hours' : 'a number of revisions';
+    throw new ConfigError(
+      `invalid value "${text}" for flag --auto-compaction-retention: with --auto-compaction-mode=${mode} it must be ${form}`,
+    );
+  }
   return value;
 }
 
