@@ -4,6 +4,8 @@ import {
   ConfigError,
   type FlagSpec,
   flagTable,
+  KeyRing,
+  type KeySource,
   type LogConfig,
   type LogLevel,
   type NodeUrl,
@@ -19,6 +21,8 @@ export interface WorkerOptions {
   /** Towards members with https URLs. The files are read for each backup, so that they can be replaced. */
   readonly tls: (() => TlsOptions) | undefined;
   readonly dir: string;
+  /** Read for each backup. Undefined: backups are not encrypted. */
+  readonly keys: (() => KeyRing) | undefined;
   /** 0: only on demand. */
   readonly intervalMs: number;
   readonly keep: number;
@@ -46,6 +50,7 @@ function own(name: string, kind: FlagSpec['kind'], fallback: string, help: strin
 }
 
 const logFlags = ['log-level', 'log-format', 'log-outputs'];
+const keyFlags = ['encryption-key-file', 'encryption-key-command'];
 const tlsFlags = ['peer-cert-file', 'peer-key-file', 'peer-trusted-ca-file'];
 
 const table: readonly FlagSpec[] = [
@@ -60,7 +65,7 @@ const table: readonly FlagSpec[] = [
     'http://127.0.0.1:2382',
     'URLs for /metrics, /health and, from this machine only, POST /backup/now.',
   ),
-  ...flagTable.filter((spec) => [...tlsFlags, ...logFlags].includes(spec.name)),
+  ...flagTable.filter((spec) => [...tlsFlags, ...keyFlags, ...logFlags].includes(spec.name)),
 ];
 
 /** @throws ConfigError with one line for the operator */
@@ -89,6 +94,7 @@ export function readOptions(
     members,
     tls: tlsOptions(text),
     dir: text('dir'),
+    keys: keySource({ file: text('encryption-key-file'), command: text('encryption-key-command') }),
     intervalMs,
     keep,
     listenMetricsUrls: parseUrls('listen-metrics-urls', list('listen-metrics-urls'), 'listen'),
@@ -111,6 +117,11 @@ function logConfig(text: (name: string) => string, list: (name: string) => reado
     format: oneOf('log-format', ['json', 'console']),
     outputs: [...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output)))],
   };
+}
+
+/** @throws ConfigError when the keys cannot be read now */
+function keySource(source: KeySource): WorkerOptions['keys'] {
+  return KeyRing.read(source) === undefined ? undefined : () => KeyRing.read(source)!;
 }
 
 /** @throws ConfigError when a file is missing, or one of a pair is not given */

@@ -133,6 +133,7 @@ export class Worker {
       dir: this.options.dir,
       clusterId: source.clusterId,
       members: source.members,
+      keys: this.options.keys?.(),
       onProgress: (bytes) => log.info('backup under way', { bytes }),
     });
   }

@@ -42,6 +42,7 @@ export type {
   Log,
   LogFields,
   Random,
+  Sealer,
   Timer,
   Timers,
 } from './ports.ts';

@@ -117,3 +117,13 @@ export interface Channel {
   onDrain: () => void;
   onClose: (reason: string) => void;
 }
+
+/** Authenticated encryption of data at rest. */
+export interface Sealer {
+  /** By how much longer something sealed is. */
+  readonly overheadBytes: number;
+  /** The parts as one, encrypted. Never the same twice. */
+  seal(plain: readonly Uint8Array[]): Uint8Array;
+  /** Undefined: not sealed with this key, or changed since. */
+  open(sealed: Uint8Array): Uint8Array | undefined;
+}

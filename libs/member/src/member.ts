@@ -568,6 +568,7 @@ function walOptions(config: MemberConfig, ports: MemberPorts, observer: WalObser
     onFatal: (message) => ports.fatal(message),
     onWrite: (_durationMs, bytes) => observer.metrics?.walWriteBytes.inc(bytes),
     onSync: (durationMs) => observer.metrics?.walFsyncSeconds.observe(durationMs / 1_000),
+    sealer: ports.sealer,
     segmentBytes: config.walSegmentBytes,
   };
 }

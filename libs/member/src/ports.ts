@@ -1,4 +1,15 @@
-import type { Channel, Clock, Digest, Disk, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
+import type {
+  Channel,
+  Clock,
+  Digest,
+  Disk,
+  Log,
+  MetricRegistry,
+  Random,
+  Sealer,
+  Timers,
+  Tracer,
+} from '@quoin/base';
 import type { Backend } from '@quoin/mvcc';
 import type { Entry, SoftState } from '@quoin/raft';
 
@@ -15,6 +26,8 @@ export interface MemberPorts {
   readonly disk: Disk;
   /** Engines live in `member/<name>` below the data directory. */
   readonly backends: BackendFactory;
+  /** Encrypts the entries of the log; engines see to their own values. Absent: nothing is encrypted. */
+  readonly sealer?: Sealer | undefined;
   /** Opens a stream to a peer's URL for raft messages and snapshots; the peer is given the other end. */
   readonly dialPeer: (peerUrl: string) => Channel;
   /** A write or sync failed, or an invariant broke: log, then leave the process at once. Never returns to the caller. */

@@ -31,6 +31,7 @@ export { DataDir, prepare, withFullPaths } from './data-dir.ts';
 export { RealDigest } from './digest.ts';
 export { RealDisk } from './disk.ts';
 export { mountDisk, withoutSync } from './disk-options.ts';
+export { KeyRing, type KeySource } from './encryption/key-ring.ts';
 export { clientRoutes, type GatewayRole, startGateway } from './gateway-role.ts';
 export {
   dialChannel,

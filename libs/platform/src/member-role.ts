@@ -1,4 +1,6 @@
 /** The member of this process: ports put together, peer port bound, one call to stop it all. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Channel, MetricRegistry } from '@quoin/base';
 import {
   alarmName,
@@ -14,6 +16,9 @@ import { prepare, walPath, withFullPaths } from './data-dir.ts';
 import { RealDigest } from './digest.ts';
 import { RealDisk } from './disk.ts';
 import { mountDisk, withoutSync } from './disk-options.ts';
+import { openDataKey } from './encryption/data-key.ts';
+import { KeyRing } from './encryption/key-ring.ts';
+import { SealedBackends } from './encryption/sealed-backends.ts';
 import { InternalServer, peerPath } from './grpc-channel.ts';
 import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
@@ -177,6 +182,10 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
   });
 }
 
+function holdsFiles(dir: string): boolean {
+  return existsSync(dir) && readdirSync(dir).length > 0;
+}
+
 function memberPorts(
   config: NodeConfig,
   dataDir: string,
@@ -191,6 +200,10 @@ function memberPorts(
     disk = mountDisk(disk, walPath, new RealDisk(config.walDir));
   }
   if (config.unsafeNoFsync) disk = withoutSync(disk);
+  const ring = KeyRing.read(config.encryption);
+  const isBegun = holdsFiles(config.walDir === '' ? join(dataDir, walPath) : config.walDir);
+  const sealer = openDataKey(dataDir, ring, isBegun, log);
+  const backends = new RocksBackends(dataDir);
   return {
     clock: new RealClock(),
     timers: new RealTimers(),
@@ -200,7 +213,8 @@ function memberPorts(
     metrics,
     digest: new RealDigest(),
     disk,
-    backends: new RocksBackends(dataDir),
+    backends: sealer === undefined ? backends : new SealedBackends(backends, sealer),
+    sealer,
     dialPeer: (url) => dialStream(url, peerPath, tls.dialer),
     fatal: (reason) => endProcess(programOf(config.role), log, withFullPaths(reason, dataDir, config.walDir)),
   };

@@ -19,6 +19,7 @@ import {
   ArchiveError,
   BackupDiskError,
   clusterDirectory,
+  KeyRing,
   Logger,
   listBackups,
   manifestPath,
@@ -266,5 +267,53 @@ describe('restoring', () => {
       'couldn\'t find local name "m9"',
     );
     expect(readdirSync(root).filter((name) => name.includes('never'))).toEqual([]);
+  });
+});
+
+describe('encrypted', () => {
+  const ring = (id: string) => KeyRing.parse(`${id} ${Buffer.alloc(32, id).toString('base64')}`, 'test');
+
+  test('a backup is read, verified and restored with its key, into an encrypted directory', async () => {
+    const dir = directory();
+    const keyRing = ring('k');
+    const { path, manifest } = await writeBackup(from(chunks), {
+      dir,
+      clusterId,
+      members: [],
+      keys: keyRing,
+    });
+    expect(manifest.format).toBe(2);
+    expect(readFileSync(path).includes('value 399')).toBe(false);
+    expect((await verifyBackup(path, keyRing)).facts.header.clusterId).toBe(clusterId);
+    await expect(verifyArchive(path)).rejects.toThrow(
+      'is encrypted with the key k: give --encryption-key-file',
+    );
+    await expect(verifyArchive(path, ring('other'))).rejects.toThrow('needs the key k');
+    const wrong = KeyRing.parse(`k ${Buffer.alloc(32, 'x').toString('base64')}`, 'test');
+    await expect(verifyArchive(path, wrong)).rejects.toThrow('the key k is not the one that');
+    const member = {
+      name: 'a',
+      initialCluster: [{ name: 'a', peerUrls: ['http://127.0.0.1:1'] }],
+      clusterToken: 't',
+      initialClusterState: 'new' as const,
+      advertisePeerUrls: ['http://127.0.0.1:1'],
+      advertiseClientUrls: [],
+    };
+    const dataDir = directory();
+    const summary = await restoreBackup({ file: path, dataDir, member, log, keys: keyRing });
+    expect(summary.keys).toBe(300);
+    expect(readdirSync(join(dataDir, 'member'))).toContain('encryption.json');
+  });
+
+  test('every damaged frame is noticed', async () => {
+    const dir = directory();
+    const { path } = await writeBackup(from(chunks), { dir, clusterId, members: [], keys: ring('k') });
+    const good = readFileSync(path);
+    for (let at = 12; at < good.length; at += 997) {
+      const bad = Buffer.from(good);
+      bad[at]! ^= 0x10;
+      writeFileSync(path, bad);
+      await expect(verifyArchive(path, ring('k'))).rejects.toThrow(ArchiveError);
+    }
   });
 });

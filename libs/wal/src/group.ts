@@ -1,9 +1,10 @@
-import { crc32c, writeCounterBE, writeU32BE } from '@quoin/base';
+import { crc32c, type Sealer, writeCounterBE, writeU32BE } from '@quoin/base';
 import type { Entry, HardState, SnapshotMeta } from '@quoin/raft';
 import {
   encodeHardState,
   encodeHeader,
   encodeSnapshot,
+  entriesBody,
   entriesBodyBytes,
   entriesHeaderBytes,
   entryHeaderBytes,
@@ -57,6 +58,11 @@ export class Unit {
     return new Unit(RecordType.entries, entriesBodyBytes(entries), undefined, entries, undefined, undefined);
   }
 
+  static ofSealed(entries: readonly Entry[], sealer: Sealer): Unit {
+    const body = sealer.seal(entriesBody(entries));
+    return new Unit(RecordType.sealedEntries, body.length, undefined, entries, body, undefined);
+  }
+
   static ofBody(type: RecordType, body: Uint8Array): Unit {
     return new Unit(type, body.length, undefined, noEntries, body, undefined);
   }
@@ -92,6 +98,7 @@ function inlineBytes(units: readonly Unit[]): number {
   let bytes = 0;
   for (const unit of units) {
     bytes += unit.bytes;
+    if (unit.body !== undefined) continue;
     for (const { data } of unit.entries) if (data.length > copyMaxBytes) bytes -= data.length;
   }
   return bytes;
@@ -133,7 +140,7 @@ class GroupEncoder {
 
   /** Returns the body's checksum. */
   private body(unit: Unit): number {
-    if (unit.entries.length > 0) return this.entries(unit.entries);
+    if (unit.entries.length > 0 && unit.body === undefined) return this.entries(unit.entries);
     const from = this.at;
     if (unit.state !== undefined) encodeHardState(this.buffer, from, unit.state);
     if (unit.body !== undefined) this.buffer.set(unit.body, from);

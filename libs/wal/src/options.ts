@@ -1,4 +1,4 @@
-import type { Clock, Log, Timers } from '@quoin/base';
+import type { Clock, Log, Sealer, Timers } from '@quoin/base';
 
 /** Every limit of the log with its default. Bytes. */
 export const walDefaults = {
@@ -25,6 +25,8 @@ export interface WalOptions {
    * Absent: they must be equal.
    */
   readonly checkMetadata?: (found: Uint8Array, expected: Uint8Array) => string | undefined;
+  /** Entries are encrypted with it; the rest of a log (terms, votes, memberships) is not. The same for all of a log's life. */
+  readonly sealer?: Sealer | undefined;
   /** One write call: milliseconds from call to completion, and bytes of log. */
   readonly onWrite?: (durationMs: number, bytes: number) => void;
   /** One sync call: milliseconds from call to completion. */

@@ -39,6 +39,8 @@ export const RecordType = {
   end: 5,
   /** Nothing but its `synced`: everything before it is durable. Empty body. Written by a clean close. */
   mark: 6,
+  /** The body of an entries record, sealed. A log that has these has no others. */
+  sealedEntries: 7,
 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 
@@ -118,6 +120,22 @@ export function entriesBodyBytes(entries: readonly Entry[]): number {
   let bytes = entriesHeaderBytes + entryHeaderBytes * entries.length;
   for (const entry of entries) bytes += entry.data.length;
   return bytes;
+}
+
+/** The body as pieces, for a sealer. */
+export function entriesBody(entries: readonly Entry[]): Uint8Array[] {
+  const head = new Uint8Array(entriesHeaderBytes);
+  writeCounterBE(head, 0, entries[0]!.index);
+  writeU32BE(head, 8, entries.length);
+  const pieces: Uint8Array[] = [head];
+  for (const { term, type, data } of entries) {
+    const entryHead = new Uint8Array(entryHeaderBytes);
+    writeCounterBE(entryHead, 0, term);
+    writeU32BE(entryHead, 8, data.length);
+    entryHead[12] = type;
+    pieces.push(entryHead, data);
+  }
+  return pieces;
 }
 
 /** `data` of the entries are views of `body`. */

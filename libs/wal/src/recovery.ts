@@ -1,4 +1,4 @@
-import type { Disk, DiskCallback, DiskError, DiskFile, Log } from '@quoin/base';
+import type { Disk, DiskCallback, DiskError, DiskFile, Log, Sealer } from '@quoin/base';
 import { equalBytes } from '@quoin/base';
 import type { Entry, HardState, SnapshotMeta } from '@quoin/raft';
 import { corrupt, corruptLog, WalError } from './error.ts';
@@ -55,6 +55,7 @@ export interface RecoveryOptions {
   readonly log: Log;
   readonly metadata: Uint8Array;
   readonly checkMetadata: ((found: Uint8Array, expected: Uint8Array) => string | undefined) | undefined;
+  readonly sealer: Sealer | undefined;
   readonly segmentBytes: number;
   readonly readChunkBytes: number;
 }
@@ -100,7 +101,7 @@ class Recovery {
   private readonly options: RecoveryOptions;
   private readonly segments: SegmentName[];
   private readonly cb: RecoveryCallback;
-  private readonly replay = new Replay();
+  private readonly replay: Replay;
   private bytesRead = 0;
   private repair: WalRepair | undefined;
 
@@ -108,6 +109,7 @@ class Recovery {
     this.options = options;
     this.segments = segments;
     this.cb = cb;
+    this.replay = new Replay(options.sealer);
     this.repair = undefined;
   }
 

@@ -1,4 +1,4 @@
-import { equalBytes } from '@quoin/base';
+import { equalBytes, type Sealer } from '@quoin/base';
 import type { Entry, HardState, SnapshotMeta } from '@quoin/raft';
 import { decodeEntries, decodeHardState, decodeSnapshot, RecordType } from './record.ts';
 
@@ -16,8 +16,10 @@ export class Replay {
   private inSegment: number;
   private stateInSegment: boolean;
   private snapshotInSegment: boolean;
+  private readonly sealer: Sealer | undefined;
 
-  constructor() {
+  constructor(sealer: Sealer | undefined) {
+    this.sealer = sealer;
     this.metadata = undefined;
     this.hardState = undefined;
     this.snapshot = undefined;
@@ -65,7 +67,11 @@ export class Replay {
         this.stateInSegment = true;
         return undefined;
       case RecordType.entries:
-        return this.applyEntries(decodeEntries(body));
+        return this.sealer === undefined
+          ? this.applyEntries(decodeEntries(body))
+          : 'entries that are not encrypted, in a log that is';
+      case RecordType.sealedEntries:
+        return this.applySealed(body);
       case RecordType.snapshot:
         this.applySnapshot(decodeSnapshot(body));
         return undefined;
@@ -88,6 +94,14 @@ export class Replay {
     if (this.metadata === undefined) this.metadata = body.slice();
     else if (!equalBytes(this.metadata, body)) return 'the segment belongs to another log';
     return undefined;
+  }
+
+  private applySealed(body: Uint8Array): string | undefined {
+    if (this.sealer === undefined) return 'the entries are encrypted, and there is no key';
+    const plain = this.sealer.open(body);
+    return plain === undefined
+      ? 'entries encrypted with another key'
+      : this.applyEntries(decodeEntries(plain));
   }
 
   private applyEntries(entries: Entry[]): string | undefined {

@@ -144,8 +144,8 @@ export class Wal {
 
   private static recover(opening: Opening, segments: SegmentName[]): void {
     const { disk, dir, options, limits, metadata } = opening;
-    const { log, checkMetadata } = options;
-    recover({ disk, dir, log, metadata, checkMetadata, ...limits }, segments, (error, found) => {
+    const { log, checkMetadata, sealer } = options;
+    recover({ disk, dir, log, metadata, checkMetadata, sealer, ...limits }, segments, (error, found) => {
       if (found === null) opening.cb(error, null, null);
       else Wal.start(opening, segments, found.last, found);
     });
@@ -242,6 +242,7 @@ export class Wal {
       entries[0]!.index <= this.lastIndex + 1,
       () => `entry ${entries[0]!.index} follows entry ${this.lastIndex}`,
     );
+    const { sealer } = this.options;
     let from = 0;
     let bytes = 0;
     for (let i = 0; i < entries.length; i++) {
@@ -249,7 +250,8 @@ export class Wal {
       bytes += entryHeaderBytes + entries[i]!.data.length;
       if (bytes < this.limits.recordBytes && i + 1 < entries.length) continue;
       const whole = from === 0 && i + 1 === entries.length;
-      this.pending.push(Unit.ofEntries(whole ? entries : entries.slice(from, i + 1)));
+      const part = whole ? entries : entries.slice(from, i + 1);
+      this.pending.push(sealer === undefined ? Unit.ofEntries(part) : Unit.ofSealed(part, sealer));
       from = i + 1;
       bytes = 0;
     }

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BackupSource, fromSomeMember } from '@quoin/client';
-import type { Manifest, StoredBackup } from '@quoin/platform';
+import type { KeyRing, Manifest, StoredBackup } from '@quoin/platform';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
 import { badArgs, CommandError, ExitCode } from '../exit.ts';
@@ -13,6 +13,23 @@ import { table } from '../table.ts';
 const platform = () => import('@quoin/platform');
 
 const dirFlag: FlagSpec = { name: 'dir', kind: 'string', help: 'directory of the backups' };
+
+const keyFlags: readonly FlagSpec[] = [
+  {
+    name: 'encryption-key-file',
+    kind: 'string',
+    help: 'keys of backups and data directories that are encrypted',
+  },
+  { name: 'encryption-key-command', kind: 'string', help: 'shell command that prints such keys' },
+];
+
+async function keysOf(context: Context): Promise<KeyRing | undefined> {
+  const { KeyRing } = await platform();
+  return KeyRing.read({
+    file: context.flags.text('encryption-key-file'),
+    command: context.flags.text('encryption-key-command'),
+  });
+}
 
 function row({ path, manifest }: StoredBackup): string[] {
   const { clusterId, createdAt, revision, entries, fileBytes } = manifest;
@@ -73,6 +90,7 @@ async function takeHere(context: Context): Promise<StoredBackup> {
   if (members.length === 0) throw badArgs('give --worker URL, or --members PEER_URLS and --dir DIR');
   const dir = dirOf(context);
   const { BackupDiskError, writeBackup } = await platform();
+  const keys = await keysOf(context);
   const options = {
     members,
     name: 'quoinctl',
@@ -91,6 +109,7 @@ async function takeHere(context: Context): Promise<StoredBackup> {
         dir,
         clusterId: source.clusterId,
         members: source.members,
+        keys,
         onProgress,
       });
     });
@@ -109,7 +128,7 @@ function fileArgument(args: readonly string[], command: string): string {
 async function verify(context: Context, args: readonly string[]): Promise<undefined> {
   const file = fileArgument(args, 'verify');
   const { verifyBackup } = await platform();
-  const { facts, manifest } = await verifyBackup(file);
+  const { facts, manifest } = await verifyBackup(file, await keysOf(context));
   const { header, trailer, fileBytes, sha256 } = facts;
   if (context.format === 'json') {
     context.print(
@@ -192,6 +211,7 @@ async function restoreMember(
   const summary = await restoreBackup({
     file,
     dataDir,
+    keys: await keysOf(context),
     log: Logger.open({ level: 'warn', format: 'console', outputs: ['stderr'] }),
     member: {
       name,
@@ -222,17 +242,24 @@ export const backupCommands: readonly Command[] = [
     help: 'Takes a backup, by a worker or from here',
     flags: [
       dirFlag,
+      ...keyFlags,
       { name: 'members', kind: 'strings', help: 'peer URLs of members' },
       { name: 'worker', kind: 'string', help: "metrics URL of a backup worker, on the worker's own machine" },
     ],
     run: now,
   },
-  { name: 'backup verify', usage: 'FILE', help: 'Reads a backup and checks all of it', run: verify },
+  {
+    name: 'backup verify',
+    usage: 'FILE',
+    help: 'Reads a backup and checks all of it',
+    flags: keyFlags,
+    run: verify,
+  },
   {
     name: 'backup restore',
     usage: 'FILE [options]',
     help: 'Makes the data directory of a member of a new cluster from a backup',
-    flags: restoreFlags,
+    flags: [...restoreFlags, ...keyFlags],
     run: restore,
   },
 ];

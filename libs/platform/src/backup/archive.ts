@@ -1,5 +1,6 @@
 /**
- * The file of one backup: the member's SnapshotChunks (proto/internal/v1/peer.proto), each in a frame.
+ * The file of one backup: the member's SnapshotChunks (proto/internal/v1/peer.proto), each in a frame. In format 2 a key
+ * frame comes first, JSON of the backup's own data key wrapped with one of the operator's, and each chunk is sealed.
  *
  *     ┌──────────────────┬───────────────┬───────────────┬─ … ─┬───────────────┐
  *     │ "QUOINBKP" │ u32 │ frame         │ frame         │     │ last frame    │
@@ -12,11 +13,17 @@
  * frame's CRC finds damage of the file, the chunk's own CRC damage on the way from the member's store, and the
  * trailer's SHA-256 and counts find chunks that are missing or of another transfer.
  */
+
+import { randomBytes } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { crc32c, readU32BE, utf8, writeU32BE } from '@quoin/base';
+import { crc32c, readU32BE, type Sealer, utf8, utf8Text, writeU32BE } from '@quoin/base';
 import { decodeSnapshotChunk, type SnapshotChunk } from '@quoin/contracts';
+import { AesSealer } from '../encryption/aes-sealer.ts';
+import { type KeyRing, keyBytes, type WrappedKey } from '../encryption/key-ring.ts';
 
 export const archiveFormat = 1;
+/** Of one that is encrypted. */
+export const sealedArchiveFormat = 2;
 const magic = utf8('QUOINBKP');
 const headBytes = magic.length + 4;
 const frameHeadBytes = 8;
@@ -33,27 +40,42 @@ export class ArchiveWriter {
   private readonly file: FileHandle;
   private readonly onBytes: (bytes: Uint8Array) => void;
   private readonly frameHead = new Uint8Array(frameHeadBytes);
+  private sealer: Sealer | undefined;
   bytes = 0;
 
   private constructor(file: FileHandle, onBytes: (bytes: Uint8Array) => void) {
     this.file = file;
     this.onBytes = onBytes;
+    this.sealer = undefined;
   }
 
-  /** `onBytes` sees all that is written, for a digest of the file. @throws Error EEXIST when the file is there. */
-  static async create(path: string, onBytes: (bytes: Uint8Array) => void): Promise<ArchiveWriter> {
+  /**
+   * `onBytes` sees all that is written, for a digest of the file. With `keys` the archive is encrypted.
+   *
+   * @throws Error EEXIST when the file is there.
+   */
+  static async create(
+    path: string,
+    onBytes: (bytes: Uint8Array) => void,
+    keys?: KeyRing,
+  ): Promise<ArchiveWriter> {
     const writer = new ArchiveWriter(await open(path, 'wx', 0o600), onBytes);
     const head = new Uint8Array(headBytes);
     head.set(magic);
-    writeU32BE(head, magic.length, archiveFormat);
+    writeU32BE(head, magic.length, keys === undefined ? archiveFormat : sealedArchiveFormat);
     await writer.write([head]);
+    if (keys === undefined) return writer;
+    const dataKey = randomBytes(keyBytes);
+    await writer.frame(utf8(JSON.stringify(keys.wrap(dataKey))));
+    writer.sealer = new AesSealer(dataKey);
     return writer;
   }
 
   async frame(chunk: Uint8Array): Promise<void> {
-    writeU32BE(this.frameHead, 0, chunk.length);
-    writeU32BE(this.frameHead, 4, crc32c(chunk));
-    await this.write([this.frameHead, chunk]);
+    const bytes = this.sealer === undefined ? chunk : this.sealer.seal([chunk]);
+    writeU32BE(this.frameHead, 0, bytes.length);
+    writeU32BE(this.frameHead, 4, crc32c(bytes));
+    await this.write([this.frameHead, bytes]);
   }
 
   /** Durable contents; the name is the caller's. */
@@ -87,10 +109,12 @@ export class ArchiveWriter {
  * The chunks of an archive in order, from the disk. Ends after the one with the trailer.
  *
  * @throws ArchiveError when the file is damaged, cut short, goes on after its end, or is something else
+ * @throws ConfigError when it is encrypted and its key is not among `keys`
  */
 export async function* readArchive(
   path: string,
   onBytes: (bytes: Uint8Array) => void = () => {},
+  keys?: KeyRing,
 ): AsyncGenerator<SnapshotChunk, void, undefined> {
   const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
     throw new ArchiveError(error.code === 'ENOENT' ? `${path}: no such file` : `${path}: ${error.message}`);
@@ -105,19 +129,25 @@ export async function* readArchive(
       at += length;
       return bytes;
     };
-    checkHead(path, await read(headBytes, 'its head'));
-    for (;;) {
+    const frame = async (): Promise<{ frameAt: number; bytes: Uint8Array }> => {
       const head = await read(frameHeadBytes, 'the frame');
+      const frameAt = at - frameHeadBytes;
       const length = readU32BE(head, 0);
       if (length > chunkBytesMax)
-        throw new ArchiveError(
-          `${path} is damaged: the frame at ${at - frameHeadBytes} has a length of ${length}`,
-        );
-      const frameAt = at - frameHeadBytes;
+        throw new ArchiveError(`${path} is damaged: the frame at ${frameAt} has a length of ${length}`);
       const bytes = await read(length, 'the frame');
       if (crc32c(bytes) !== readU32BE(head, 4))
         throw new ArchiveError(`${path} is damaged: the frame at ${frameAt} has a wrong checksum`);
-      const chunk = decode(path, frameAt, bytes);
+      return { frameAt, bytes };
+    };
+    const sealed = formatOf(path, await read(headBytes, 'its head')) === sealedArchiveFormat;
+    const sealer = sealed ? sealerOf(path, (await frame()).bytes, keys) : undefined;
+    for (;;) {
+      const { frameAt, bytes } = await frame();
+      const plain = sealer === undefined ? bytes : sealer.open(bytes);
+      if (plain === undefined)
+        throw new ArchiveError(`${path} is damaged: the frame at ${frameAt} cannot be decrypted`);
+      const chunk = decode(path, frameAt, plain);
       yield chunk;
       if (chunk.trailer !== undefined) break;
     }
@@ -128,11 +158,27 @@ export async function* readArchive(
   }
 }
 
-function checkHead(path: string, head: Uint8Array): void {
+function formatOf(path: string, head: Uint8Array): number {
   if (magic.some((byte, i) => head[i] !== byte)) throw new ArchiveError(`${path} is not a Quoin backup`);
   const format = readU32BE(head, magic.length);
-  if (format !== archiveFormat)
-    throw new ArchiveError(`${path} has format ${format}; this version reads ${archiveFormat}`);
+  if (format !== archiveFormat && format !== sealedArchiveFormat)
+    throw new ArchiveError(
+      `${path} has format ${format}; this version reads ${archiveFormat} and ${sealedArchiveFormat}`,
+    );
+  return format;
+}
+
+function sealerOf(path: string, frame: Uint8Array, keys: KeyRing | undefined): Sealer {
+  let wrapped: WrappedKey;
+  try {
+    wrapped = JSON.parse(utf8Text(frame)) as WrappedKey;
+    if (typeof wrapped.keyId !== 'string' || typeof wrapped.wrapped !== 'string') throw new Error('no key');
+  } catch {
+    throw new ArchiveError(`${path} is damaged: its first frame holds no data key`);
+  }
+  if (keys === undefined)
+    throw new ArchiveError(`${path} is encrypted with the key ${wrapped.keyId}: give --encryption-key-file`);
+  return new AesSealer(keys.unwrap(wrapped, `backup ${path}`));
 }
 
 function decode(path: string, at: number, bytes: Uint8Array): SnapshotChunk {

@@ -5,6 +5,9 @@ import { type MemberOptions, Restore, type RestoreSummary } from '@quoin/member'
 import { RealClock } from '../clock.ts';
 import { RealDigest } from '../digest.ts';
 import { RealDisk } from '../disk.ts';
+import { openDataKey } from '../encryption/data-key.ts';
+import type { KeyRing } from '../encryption/key-ring.ts';
+import { SealedBackends } from '../encryption/sealed-backends.ts';
 import { RocksBackends } from '../rocks-backend.ts';
 import { RealTimers } from '../timers.ts';
 import { ArchiveError, readArchive } from './archive.ts';
@@ -18,6 +21,8 @@ export interface RestoreBackupOptions {
   /** Name and initial cluster of the new member; the cluster's ids are derived from them. */
   readonly member: MemberOptions;
   readonly log: Log;
+  /** For an archive that is encrypted. Given, the new data directory is encrypted, too. */
+  readonly keys?: KeyRing | undefined;
 }
 
 /**
@@ -65,13 +70,15 @@ async function refuseUsed(dataDir: string): Promise<void> {
 }
 
 async function fill(dir: string, options: RestoreBackupOptions): Promise<RestoreSummary> {
+  const backends = new RocksBackends(dir);
+  const sealer = openDataKey(dir, options.keys, false, options.log);
   const ports = {
     clock: new RealClock(),
     timers: new RealTimers(),
     log: options.log,
     digest: new RealDigest(),
     disk: new RealDisk(dir),
-    backends: new RocksBackends(dir),
+    backends: sealer === undefined ? backends : new SealedBackends(backends, sealer),
   };
   const restore = await new Promise<Restore>((done, fail) => {
     Restore.open(options.member, ports, (error, opened) =>
@@ -79,7 +86,7 @@ async function fill(dir: string, options: RestoreBackupOptions): Promise<Restore
     );
   });
   try {
-    for await (const chunk of readArchive(options.file)) {
+    for await (const chunk of readArchive(options.file, undefined, options.keys)) {
       const problem = restore.chunk(chunk);
       if (problem !== undefined) throw new ArchiveError(`${options.file} cannot be restored: ${problem}`);
     }

@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import type { SnapshotHeader, SnapshotTrailer } from '@quoin/contracts';
 import { ChunkChecker } from '@quoin/member';
 import { RealDigest } from '../digest.ts';
+import type { KeyRing } from '../encryption/key-ring.ts';
 import { ArchiveError, readArchive } from './archive.ts';
 import { manifestPath } from './catalog.ts';
 import { type Manifest, parseManifest } from './manifest.ts';
@@ -18,7 +19,7 @@ export interface ArchiveFacts {
 }
 
 /** Reads all of it back from the disk and checks it by itself. @throws ArchiveError */
-export async function verifyArchive(path: string): Promise<ArchiveFacts> {
+export async function verifyArchive(path: string, keys?: KeyRing): Promise<ArchiveFacts> {
   const hash = createHash('sha256');
   let fileBytes = 0;
   const checker = new ChunkChecker(new RealDigest());
@@ -28,7 +29,7 @@ export async function verifyArchive(path: string): Promise<ArchiveFacts> {
     hash.update(bytes);
     fileBytes += bytes.length;
   };
-  for await (const chunk of readArchive(path, onBytes)) {
+  for await (const chunk of readArchive(path, onBytes, keys)) {
     header ??= chunk.header;
     const problem = header === undefined ? 'its first chunk has no header' : checker.check(chunk);
     if (problem !== undefined) throw new ArchiveError(`${path} is damaged: ${problem}`);
@@ -54,9 +55,10 @@ export async function readManifest(path: string): Promise<Manifest | undefined> 
 /** The archive by itself, and against its manifest. @throws ArchiveError */
 export async function verifyBackup(
   path: string,
+  keys?: KeyRing,
 ): Promise<{ facts: ArchiveFacts; manifest: Manifest | undefined }> {
   const manifest = await readManifest(path);
-  const facts = await verifyArchive(path);
+  const facts = await verifyArchive(path, keys);
   if (manifest === undefined) return { facts, manifest };
   const { header, trailer } = facts;
   const compare: [string, unknown, unknown][] = [

@@ -4,8 +4,9 @@ import type { MemberInfo, SnapshotHeader } from '@quoin/contracts';
 import { decodeSnapshotChunk } from '@quoin/contracts';
 import { ChunkChecker } from '@quoin/member';
 import { RealDigest } from '../digest.ts';
+import type { KeyRing } from '../encryption/key-ring.ts';
 import { releaseVersion } from '../version.ts';
-import { ArchiveError, ArchiveWriter, archiveFormat } from './archive.ts';
+import { ArchiveError, ArchiveWriter, archiveFormat, sealedArchiveFormat } from './archive.ts';
 import { backupName, clusterDirectory, manifestPath, type StoredBackup } from './catalog.ts';
 import { makeManifest } from './manifest.ts';
 import { syncDirectory } from './sync.ts';
@@ -17,6 +18,8 @@ export interface WriteBackupOptions {
   /** The cluster that the source said it is of: chunks of another one are refused. */
   readonly clusterId: bigint;
   readonly members: readonly MemberInfo[];
+  /** Given: the archive is encrypted. */
+  readonly keys?: KeyRing | undefined;
   /** Bytes of the archive so far; now and then. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
 }
@@ -57,8 +60,8 @@ export async function writeBackup(
         await syncDirectory(options.dir);
     });
     temporary = `${path}.tmp`;
-    await writeArchive(temporary, first.value, chunks, options.onProgress);
-    const facts = await verifyArchive(temporary);
+    await writeArchive(temporary, first.value, chunks, options);
+    const facts = await verifyArchive(temporary, options.keys);
     await onDisk(path, () => rename(temporary!, path));
     finished = path;
     const durationMs = Math.round(performance.now() - startedMs);
@@ -71,7 +74,7 @@ export async function writeBackup(
       verifiedAt: new Date(),
       durationMs,
       quoinVersion: releaseVersion,
-      format: archiveFormat,
+      format: options.keys === undefined ? archiveFormat : sealedArchiveFormat,
     });
     await onDisk(path, () => writeDurably(manifestPath(path), `${JSON.stringify(manifest, undefined, 2)}\n`));
     return { path, manifest };
@@ -103,9 +106,9 @@ async function writeArchive(
   path: string,
   first: Uint8Array,
   rest: AsyncIterator<Uint8Array>,
-  onProgress: ((bytes: number) => void) | undefined,
+  { keys, onProgress }: WriteBackupOptions,
 ): Promise<void> {
-  const writer = await onDisk(path, () => ArchiveWriter.create(path, () => {}));
+  const writer = await onDisk(path, () => ArchiveWriter.create(path, () => {}, keys));
   // Checked while it comes, too: a bad stream is worth breaking off early.
   const checker = new ChunkChecker(new RealDigest());
   let told = 0;

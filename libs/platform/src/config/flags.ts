@@ -489,6 +489,20 @@ const quoinFlags: readonly Row[] = [
     { roles: ['gateway'], etcd: false },
   ],
   [
+    'encryption-key-file',
+    'string',
+    '',
+    'Keys for data at rest, one a line: a name and 32 bytes in base64. The first is used from now on.',
+    { roles: stores, etcd: false },
+  ],
+  [
+    'encryption-key-command',
+    'string',
+    '',
+    'Shell command that prints what --encryption-key-file would hold.',
+    { roles: stores, etcd: false },
+  ],
+  [
     'gateway-cert-allowed-cn',
     'list',
     '',

@@ -1,3 +1,4 @@
+import type { KeySource } from '../encryption/key-ring.ts';
 import { checkFeatureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
@@ -42,6 +43,8 @@ export interface NodeConfig {
   /** Peer URLs of members; for a gateway. */
   readonly members: readonly string[];
   readonly tls: NodeTls;
+  /** Keys for data at rest. */
+  readonly encryption: KeySource;
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   readonly preVote: boolean;
@@ -158,6 +161,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     dataDir,
     walDir: v.text('wal-dir'),
     ...urls,
+    encryption: { file: v.text('encryption-key-file'), command: v.text('encryption-key-command') },
     tls: tlsOf(role, v, { dataDir, clientUrls, metricsUrls, peerUrls }, notices),
     ...(stores ? bootstrapOf(v, name) : noBootstrap),
     members: role === 'gateway' ? memberUrls(v) : [],
