@@ -21,6 +21,7 @@ const commands = {
   test: { script: 'tools/test.mjs', dev: true, before: [] },
   bench: { script: 'tools/bench/main.ts', dev: true, before: [] },
   sim: { script: 'tools/sim.ts', dev: true, before: [] },
+  robustness: { script: 'tools/robustness.ts', dev: true, before: [] },
   'sim:mutants': { script: 'tools/mutants.ts', dev: true, before: [] },
   run: { script: undefined, dev: true, before: [] },
 };

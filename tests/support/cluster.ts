@@ -29,6 +29,11 @@ export interface ClusterOptions {
   readonly token?: string;
   /** Of peer and client URLs; https needs certificates in the flags below. Default http. */
   readonly scheme?: 'http' | 'https';
+  /**
+   * The port at which peers and gateways reach a member, in place of the one that it listens on: a proxy's, say.
+   * Members advertise it.
+   */
+  readonly peerFront?: (name: string, port: number) => Promise<number>;
   /** More flags for every process of a role. */
   readonly memberArgs?: readonly string[];
   readonly gatewayArgs?: readonly string[];
@@ -41,6 +46,7 @@ export interface ClusterOptions {
 }
 
 export interface ClusterMember extends Child {
+  /** Where it listens, whatever it advertises. */
   readonly peerUrl: string;
   readonly metricsUrl: string;
   readonly dataDir: string;
@@ -119,7 +125,11 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
     options.dataDir === undefined ? mkdtempSync(join(tmpdir(), 'quoin-cluster-')) : resolve(options.dataDir);
   const scheme = options.scheme ?? 'http';
   const peerUrls = ports.peers.map((port) => `${scheme}://127.0.0.1:${port}`);
-  const initialCluster = peerUrls.map((url, i) => `m${i + 1}=${url}`).join(',');
+  const frontPorts = await Promise.all(
+    ports.peers.map((port, i) => options.peerFront?.(`m${i + 1}`, port) ?? port),
+  );
+  const advertisedUrls = frontPorts.map((port) => `${scheme}://127.0.0.1:${port}`);
+  const initialCluster = advertisedUrls.map((url, i) => `m${i + 1}=${url}`).join(',');
   const shared = { readyText, env: options.env ?? {}, onLine: options.onLine, onDeath: options.onDeath };
   const clientUrls = ports.clients.map((port) => `${scheme}://127.0.0.1:${port}`);
   const members = peerUrls.map((peerUrl, i) => {
@@ -130,7 +140,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       `--name=${name}`,
       `--data-dir=${own}`,
       `--listen-peer-urls=${peerUrl}`,
-      `--initial-advertise-peer-urls=${peerUrl}`,
+      `--initial-advertise-peer-urls=${advertisedUrls[i]}`,
       // Clients that ask the cluster for its endpoints are sent to the gateways.
       `--advertise-client-urls=${clientUrls.join(',')}`,
       `--initial-cluster=${initialCluster}`,
@@ -145,14 +155,14 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
     const name = `g${i + 1}`;
     const args = [
       `--name=${name}`,
-      `--members=${peerUrls.join(',')}`,
+      `--members=${advertisedUrls.join(',')}`,
       `--listen-client-urls=${url}`,
       ...(options.gatewayArgs ?? []),
     ];
     const child = new Child({ ...shared, name, script: 'apps/gateway/src/main.ts', args });
     return Object.assign(child, { endpoint: new URL(url).host, url });
   });
-  const backup = planBackup(options, dataDir, peerUrls, ports.backup, shared);
+  const backup = planBackup(options, dataDir, advertisedUrls, ports.backup, shared);
   return { dataDir, members, gateways, backup, initialCluster };
 }
 
