@@ -25,15 +25,15 @@ export const mutants: readonly Mutant[] = [
     name: 'vote-twice',
     about: 'A vote is given to whoever asks, also when it was given already.',
     file: raft,
-    find: 'const granted = free && this.log.isUpToDate(m.index, m.logTerm);',
-    replace: 'const granted = (free || !pre) && this.log.isUpToDate(m.index, m.logTerm);',
+    find: 'const granted = free && this.log.isUpToDate(m.index, m.logTerm) && !(pre',
+    replace: 'const granted = (free || !pre) && this.log.isUpToDate(m.index, m.logTerm) && !(pre',
   },
   {
     name: 'no-election-restriction',
     about: 'A node with an outdated log is voted for (Raft §5.4.1).',
     file: raft,
-    find: 'const granted = free && this.log.isUpToDate(m.index, m.logTerm);',
-    replace: 'const granted = free;',
+    find: 'const granted = free && this.log.isUpToDate(m.index, m.logTerm) && !(pre',
+    replace: 'const granted = free && !(pre',
   },
   {
     name: 'commit-of-older-term',
@@ -56,6 +56,13 @@ export const mutants: readonly Mutant[] = [
     file: raft,
     find: 'if (readOnly.hasQueued() && (this.isAloneQuorum() || this.hasLease())) {',
     replace: 'if (readOnly.hasQueued()) {',
+  },
+  {
+    name: 'lease-without-end',
+    about: 'With lease reads a leader that was stopped goes on as if its lease had not run out meanwhile.',
+    file: raft,
+    find: 'return lease.nowMs() < this.leaseUntilMs;',
+    replace: 'return this.leaseUntilMs > 0;',
   },
   {
     name: 'read-before-own-term',

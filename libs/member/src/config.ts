@@ -26,6 +26,8 @@ export interface MemberLimits {
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   readonly preVote: boolean;
+  /** Linearizable reads without a round while the leader holds a lease. All members or none: `leaseMs` says what it relies on. */
+  readonly leaseReads: boolean;
   /** Entries applied since the log was last released before it is released again. */
   readonly snapshotCount: number;
   /** Entries below the flushed state that stay in the log for slow followers. */
@@ -84,6 +86,7 @@ export const memberDefaults: MemberLimits = {
   heartbeatIntervalMs: 100,
   electionTimeoutMs: 1000,
   preVote: true,
+  leaseReads: false,
   snapshotCount: 10_000,
   snapshotCatchupEntries: 5_000,
   snapshotCatchupBytes: 128 << 20,

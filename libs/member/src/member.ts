@@ -1,7 +1,7 @@
 import { type Channel, hexId } from '@quoin/base';
 import { type MemberState as LinkMemberState, type Proposal, readCompactionRequest } from '@quoin/contracts';
 import { registerStoreMetrics } from '@quoin/mvcc';
-import { Raft, type SoftState } from '@quoin/raft';
+import { type LeaseClock, Raft, type SoftState } from '@quoin/raft';
 import type { WalOptions } from '@quoin/wal';
 import { alarmName } from './alarms.ts';
 import { StateMachine } from './apply.ts';
@@ -32,7 +32,7 @@ import { type MemberState, recover } from './recovery.ts';
 import { Requests } from './requests.ts';
 import { StateTransfer } from './state-transfer.ts';
 import { type MemberStatus, statusOf } from './status.ts';
-import { Ticker, tickLength } from './ticker.ts';
+import { leaseMs, Ticker, tickLength } from './ticker.ts';
 import { Upkeep } from './upkeep.ts';
 
 const stateIntervalMs = 1_000;
@@ -371,10 +371,21 @@ export class Member {
         electionTicks: Math.round(config.electionTimeoutMs / tickMs),
         heartbeatTicks: ticksPerHeartbeat,
         preVote: config.preVote,
+        lease: this.leaseClock(),
         maxEntryBytesPerMessage: config.maxLogEntriesPerMessageBytes,
       },
       state.raft,
     );
+  }
+
+  /** The monotonic clock goes on while the process is stopped. A machine's suspension it does not count: the flag's help says so. */
+  private leaseClock(): LeaseClock | undefined {
+    const { config, ports } = this;
+    if (!config.leaseReads) return undefined;
+    return {
+      nowMs: () => ports.clock.monotonicMs(),
+      leaseMs: leaseMs(config.heartbeatIntervalMs, config.electionTimeoutMs),
+    };
   }
 
   private makeMachine(state: MemberState): StateMachine {

@@ -15,6 +15,19 @@ export function tickLength(heartbeatIntervalMs: number): { ticksPerHeartbeat: nu
   return { ticksPerHeartbeat, tickMs: heartbeatIntervalMs / ticksPerHeartbeat };
 }
 
+/** How far two members' clocks may run apart while one election timeout passes, as a share of it. */
+const leaseDriftMax = 0.1;
+
+/**
+ * How long after a leader has sent a round, which a quorum then answered, nobody else can be elected, by the leader's clock. A follower
+ * holds its vote back for an election timeout since it heard the leader. Two ticks of it may be missing: of the first it
+ * was within, and one that comes at once after a late one.
+ */
+export function leaseMs(heartbeatIntervalMs: number, electionTimeoutMs: number): number {
+  const { tickMs } = tickLength(heartbeatIntervalMs);
+  return (electionTimeoutMs - 2 * tickMs) * (1 - leaseDriftMax);
+}
+
 export interface TickerOptions {
   readonly clock: Clock;
   readonly timers: Timers;

@@ -162,6 +162,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         electionTimeoutMs: config.electionTimeoutMs,
         preVote: config.preVote,
+        leaseReads: config.leaseReads,
         snapshotCount: config.snapshotCount,
         snapshotCatchupEntries: config.snapshotCatchupEntries,
         maxLearners: config.maxLearners,

@@ -34,6 +34,7 @@ test('defaults are etcd’s', () => {
     heartbeatIntervalMs: 100,
     electionTimeoutMs: 1000,
     preVote: true,
+    leaseReads: false,
     snapshotCount: 10_000,
     snapshotCatchupEntries: 5000,
     maxTxnOps: 128,
@@ -61,6 +62,7 @@ test('flags are read in every form that Go reads', () => {
   expect(config(['--pre-vote=false']).preVote).toBe(false);
   expect(config(['--pre-vote', '--name', 'a']).preVote).toBe(true);
   expect(config(['--pre-vote=0']).preVote).toBe(false);
+  expect(config(['--lease-reads']).leaseReads).toBe(true);
   expect(config(['--max-txn-ops', '0x10']).maxTxnOps).toBe(16);
   expect(config(['--watch-progress-notify-interval', '1h2m3.5s']).watchProgressNotifyIntervalMs).toBe(
     3_723_500,

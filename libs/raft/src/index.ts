@@ -6,7 +6,7 @@ export {
   emptyConfState,
   encodeConfChange,
 } from './conf-change.ts';
-export { type RaftOptions, raftDefaults } from './options.ts';
+export { type LeaseClock, type RaftOptions, raftDefaults } from './options.ts';
 export type { ProgressState } from './progress.ts';
 export { jointVote, majorityIndex, majorityVote, type VoteResult } from './quorum.ts';
 export { bootstrapState, joiningState, Raft } from './raft.ts';

@@ -1,6 +1,17 @@
 import type { Random } from '@quoin/base';
 import type { NodeId } from './types.ts';
 
+/**
+ * The clock that leases rely on, and the only one: ticks that come late, or not at all while the process is paused, do no harm.
+ * What must hold is that no follower's electionTicks pass sooner than `leaseMs` of this clock.
+ */
+export interface LeaseClock {
+  /** Asked in the moment in which a read is answered. Never goes back; goes on while the process is paused. */
+  nowMs(): number;
+  /** How long after a round was sent nobody else can be elected. */
+  readonly leaseMs: number;
+}
+
 export interface RaftOptions {
   readonly id: NodeId;
   /** Spreads election timeouts. */
@@ -13,11 +24,8 @@ export interface RaftOptions {
   readonly preVote?: boolean;
   /** A leader that hears of no quorum for electionTicks steps down; followers that hear a leader refuse to vote (thesis §6.2, §4.2.3). */
   readonly checkQuorum?: boolean;
-  /**
-   * Reads without a heartbeat round while a quorum's lease lasts (thesis §6.4.1). Set on all nodes or on none; safe
-   * only while ticks are driven by clocks of about equal speed and the process is never paused between tick and read.
-   */
-  readonly leaseReads?: boolean;
+  /** Reads without a heartbeat round while a quorum's lease lasts (thesis §6.4.1). Absent: every read is proved by a round. Set on all nodes or on none. */
+  readonly lease?: LeaseClock | undefined;
   /** Bytes of entries in one append message; one entry goes whole, however large. */
   readonly maxEntryBytesPerMessage?: number;
   /** Append messages under way to one peer without an answer. */
@@ -38,7 +46,7 @@ export const raftDefaults = {
   heartbeatTicks: 1,
   preVote: true,
   checkQuorum: true,
-  leaseReads: false,
+  lease: undefined,
   maxEntryBytesPerMessage: 1 << 20,
   maxInflightMessages: 512,
   maxInflightBytes: 16 << 20,

@@ -9,7 +9,7 @@ import {
   isVoter,
   leaveJointChange,
 } from './conf-change.ts';
-import { type RaftOptions, raftDefaults } from './options.ts';
+import { type LeaseClock, type RaftOptions, raftDefaults } from './options.ts';
 import { Progress } from './progress.ts';
 import { jointVote, majorityIndex, majorityVote, type VoteResult } from './quorum.ts';
 import { RaftLog } from './raft-log.ts';
@@ -94,9 +94,7 @@ export class Raft {
   private readonly heartbeatTicks: number;
   private readonly preVote: boolean;
   private readonly checkQuorum: boolean;
-  private readonly leaseReads: boolean;
-  /** How long after a round was sent its lease may be used. */
-  private readonly leaseTicks: number;
+  private readonly lease: LeaseClock | undefined;
   private readonly maxEntryBytesPerMessage: number;
   private readonly maxInflightMessages: number;
   private readonly maxInflightBytes: number;
@@ -133,7 +131,8 @@ export class Raft {
   private handoverIndex: number;
   /** A timeoutNow went out in this term: somebody may be elected inside our lease. */
   private leaseBroken: boolean;
-  private leaseUntil: number;
+  /** By the clock of leases. */
+  private leaseUntilMs: number;
   /** A membership change at or before this index may not be applied yet: no other one is proposed. */
   private pendingConfIndex: number;
   /** Reads that were forwarded to the leader: number → tick. */
@@ -167,8 +166,8 @@ export class Raft {
       'electionTicks must exceed heartbeatTicks ≥ 1',
     );
     assert(
-      !o.leaseReads || (o.checkQuorum && o.electionTicks >= 5),
-      'leaseReads needs checkQuorum and electionTicks ≥ 5',
+      o.lease === undefined || o.checkQuorum,
+      'lease reads need checkQuorum: by it followers hold back their votes',
     );
     this.id = o.id;
     this.random = o.random;
@@ -176,10 +175,7 @@ export class Raft {
     this.heartbeatTicks = o.heartbeatTicks;
     this.preVote = o.preVote;
     this.checkQuorum = o.checkQuorum;
-    this.leaseReads = o.leaseReads;
-    // A follower's timeout of n ticks can be as short as n-1 periods, because its phase differs; another tenth is
-    // left for clocks that run at different speeds.
-    this.leaseTicks = o.electionTicks - 1 - Math.ceil(o.electionTicks / 10);
+    this.lease = o.lease;
     this.maxEntryBytesPerMessage = o.maxEntryBytesPerMessage;
     this.maxInflightMessages = o.maxInflightMessages;
     this.maxInflightBytes = o.maxInflightBytes;
@@ -209,7 +205,7 @@ export class Raft {
     this.transferee = noNode;
     this.handoverIndex = 0;
     this.leaseBroken = false;
-    this.leaseUntil = 0;
+    this.leaseUntilMs = 0;
     this.pendingConfIndex = 0;
     this.forwarded = new Map();
     this.outbox = [];
@@ -400,11 +396,11 @@ export class Raft {
 
   /**
    * Starts an election now. Ignored by a leader, a learner, while a committed membership change is not applied, and with
-   * leaseReads while a leader was heard within electionTicks.
+   * lease reads while a leader was heard within electionTicks.
    */
   campaign(): void {
     // It may have given the leader a lease, which must run out first.
-    if (this.leaseReads && this.isInLease() && !this.isAloneQuorum()) return;
+    if (this.lease !== undefined && this.isInLease() && !this.isAloneQuorum()) return;
     this.hup(this.preVote ? 'preVote' : 'vote');
   }
 
@@ -729,7 +725,7 @@ export class Raft {
     if (!this.checkQuorum) return false;
     if (this.currentLeader !== noNode && this.electionElapsed < this.electionTicks) return true;
     // A restart forgets the leader that may rely on our lease.
-    return this.leaseReads && this.ticks < this.electionTicks;
+    return this.lease !== undefined && this.ticks < this.electionTicks;
   }
 
   private stepLowerTerm(m: Message): void {
@@ -762,7 +758,7 @@ export class Raft {
     this.transferee = noNode;
     this.handoverIndex = 0;
     this.leaseBroken = false;
-    this.leaseUntil = 0;
+    this.leaseUntilMs = 0;
     this.pendingConfIndex = 0;
     this.appendsDue = false;
     this.commitDue = false;
@@ -1150,7 +1146,7 @@ export class Raft {
   /** True when a heartbeat round has to go out. */
   private startReadRound(): boolean {
     const { readOnly } = this;
-    const leaseBeat = this.leaseReads && this.heartbeatDue;
+    const leaseBeat = this.lease !== undefined && this.heartbeatDue;
     if (!leaseBeat && !readOnly.hasQueued()) return false;
     if (!this.canServeReads()) return false;
     const { commit } = this.log;
@@ -1158,7 +1154,7 @@ export class Raft {
       for (const read of readOnly.takeQueued()) this.answerRead(read.from, read.context, commit, false);
       if (!leaseBeat) return false;
     }
-    readOnly.startRound(commit, this.ticks);
+    readOnly.startRound(commit, this.lease?.nowMs() ?? 0);
     if (this.isAloneQuorum()) this.confirmReads();
     return true;
   }
@@ -1168,7 +1164,9 @@ export class Raft {
   }
 
   private hasLease(): boolean {
-    return this.leaseReads && !this.leaseBroken && this.transferee === noNode && this.ticks < this.leaseUntil;
+    const { lease } = this;
+    if (lease === undefined || this.leaseBroken || this.transferee !== noNode) return false;
+    return lease.nowMs() < this.leaseUntilMs;
   }
 
   private confirmReads(): void {
@@ -1177,7 +1175,9 @@ export class Raft {
     for (;;) {
       const round = this.readOnly.takeConfirmed(acked);
       if (round === undefined) return;
-      this.leaseUntil = Math.max(this.leaseUntil, round.startTick + this.leaseTicks);
+      if (this.lease !== undefined) {
+        this.leaseUntilMs = Math.max(this.leaseUntilMs, round.startMs + this.lease.leaseMs);
+      }
       for (const read of round.reads) this.answerRead(read.from, read.context, round.index, false);
     }
   }
@@ -1341,6 +1341,8 @@ export class Raft {
     if (this.currentRole !== 'leader') return;
     if (!isVoter(conf, this.id)) this.handoverIndex = this.log.commit;
     if (this.transferee !== noNode && !conf.voters.includes(this.transferee)) this.transferee = noNode;
+    // It was given by a quorum of the membership that was.
+    this.leaseUntilMs = 0;
     // A smaller quorum may have stored, and answered, more than the old one. New members have to be fed.
     this.advanceCommit();
     this.confirmReads();

@@ -21,8 +21,8 @@ export interface PendingRead {
 interface Round {
   readonly number: number;
   readonly index: number;
-  /** The leader's tick when the round was sent: its lease counts from there. */
-  readonly startTick: number;
+  /** The clock of leases when the round was sent: what it proves counts from there. */
+  readonly startMs: number;
   readonly reads: readonly PendingRead[];
 }
 
@@ -52,9 +52,9 @@ export class ReadOnly {
   }
 
   /** All queued reads become one round, at this commit index. */
-  startRound(commit: number, tick: number): void {
+  startRound(commit: number, nowMs: number): void {
     this.last++;
-    this.rounds.push({ number: this.last, index: commit, startTick: tick, reads: this.queuedReads });
+    this.rounds.push({ number: this.last, index: commit, startMs: nowMs, reads: this.queuedReads });
     this.queuedReads = [];
   }
 

@@ -59,6 +59,8 @@ export class Chaos {
   private readonly cut = new Set<NodeId>();
   private faults = true;
   private counter = 0;
+  private timeMs = 0;
+  private readonly pausedUntilMs = new Map<TestNode, number>();
 
   // What has been seen.
   private readonly leaders = new Map<number, NodeId>();
@@ -89,7 +91,8 @@ export class Chaos {
           random: this.random,
           preVote,
           checkQuorum,
-          leaseReads,
+          // Followers hold back for 10 ticks, which never pass sooner than 10 of it.
+          ...(leaseReads ? { lease: { nowMs: () => this.timeMs, leaseMs: 8 } } : {}),
           ...bounds,
           maxUncommittedBytes: 600,
         }),
@@ -107,6 +110,8 @@ export class Chaos {
     const { random } = this;
     const dice = random.below(1000);
     const node = random.pick(this.nodes);
+    const needsNode = (dice >= 420 && dice < 760) || (dice >= 840 && dice < 963) || dice >= 972;
+    if (needsNode && this.isPaused(node)) return;
     if (dice < 420) this.deliver();
     else if (dice < 640) this.takeReady(node);
     else if (dice < 760) this.completeWrite(node);
@@ -124,10 +129,24 @@ export class Chaos {
     else this.act(node, () => node.raft.reportUnreachable(random.pick(this.nodes).id));
   }
 
-  /** Leases rely on clocks of one speed: with them all nodes tick together. */
+  /** Leases rely on one clock for all. Ticks may be late or missing, they are never early; a node may not tick for long. */
   private tick(node: TestNode): void {
-    if (!this.options.leaseReads) this.act(node, () => node.raft.tick());
-    else if (node === this.nodes[0]) for (const each of this.nodes) this.act(each, () => each.raft.tick());
+    if (!this.options.leaseReads) return this.act(node, () => node.raft.tick());
+    this.timeMs++;
+    for (const each of this.nodes) {
+      // What waited all the time is a read, and nobody has told the node yet how long it was away.
+      if (this.pausedUntilMs.get(each) === this.timeMs) {
+        this.read(each);
+        this.takeReady(each);
+      }
+      if (!this.isPaused(each) && this.random.below(5) > 0) this.act(each, () => each.raft.tick());
+    }
+    if (!this.faults || this.random.below(30) > 0) return;
+    this.pausedUntilMs.set(this.pickLeader() ?? node, this.timeMs + this.random.below(60));
+  }
+
+  private isPaused(node: TestNode): boolean {
+    return (this.pausedUntilMs.get(node) ?? 0) > this.timeMs;
   }
 
   /** Any input to one node, followed by the checks. */
@@ -144,8 +163,10 @@ export class Chaos {
     const packet = packets[at]!;
     if (!this.faults || !random.chance(this.options.repeat)) packets.splice(at, 1);
     const { from, to, type } = packet.message;
-    const lost = this.faults && (random.chance(this.options.lose) || this.cut.has(from) || this.cut.has(to));
     const sender = this.nodes.find((node) => node.id === from)!;
+    const away = this.isPaused(this.nodes.find((node) => node.id === to)!);
+    const cut = this.cut.has(from) || this.cut.has(to) || away;
+    const lost = this.faults && (random.chance(this.options.lose) || cut);
     if (type === MessageType.snapshot) this.act(sender, () => sender.raft.reportSnapshot(to, !lost));
     if (lost) return;
     const node = this.nodes.find((n) => n.id === to)!;
@@ -178,7 +199,7 @@ export class Chaos {
   }
 
   private pickLeader(): TestNode | undefined {
-    const leaders = this.nodes.filter((node) => node.raft.role === 'leader');
+    const leaders = this.nodes.filter((node) => node.raft.role === 'leader' && !this.isPaused(node));
     return leaders.length > 0 ? this.random.pick(leaders) : undefined;
   }
 
@@ -325,8 +346,10 @@ export class Chaos {
   private heal(): void {
     this.faults = false;
     this.cut.clear();
+    this.pausedUntilMs.clear();
     const before = this.committed.length;
     for (let round = 0; round < 400; round++) {
+      this.timeMs++;
       for (const node of this.nodes) this.act(node, () => node.raft.tick());
       for (let i = 0; i < 3; i++) this.drain();
       const leader = this.nodes.find(

@@ -147,7 +147,7 @@ test('messages for others, from strangers, or out of place do no harm', () => {
 });
 
 test('with lease reads an election that is asked for waits until the lease that was given has run out', () => {
-  const node = start({ options: { leaseReads: true } });
+  const node = start({ options: { lease: { nowMs: () => 0, leaseMs: 8 } } });
   node.raft.step(message(MessageType.heartbeat, { commit: 1 }));
   node.raft.campaign();
   expect(node.raft.role).toBe('follower');

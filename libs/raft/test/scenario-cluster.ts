@@ -12,7 +12,10 @@ import {
 import { describeEntry, describeMessage, describeReady, describeStatus } from './describe.ts';
 import { FixedRandom, type Packet, TestNode } from './node.ts';
 
-type Options = Omit<RaftOptions, 'id' | 'random'>;
+type Options = Omit<RaftOptions, 'id' | 'random' | 'lease'> & { readonly leaseReads?: boolean };
+
+/** Of the clock of a scenario, which counts ticks: an election timeout of 10 less the phase and a tenth. */
+const leaseMs = 8;
 
 const booleans = ['preVote', 'checkQuorum', 'leaseReads'];
 const letters: Record<string, ConfChangeType> = {
@@ -24,6 +27,7 @@ const letters: Record<string, ConfChangeType> = {
 export class ScenarioCluster {
   private readonly nodes = new Map<NodeId, TestNode>();
   private readonly random = new Map<NodeId, FixedRandom>();
+  private readonly clocks = new Map<NodeId, number>();
   private readonly async = new Set<NodeId>();
   private readonly isolated = new Set<NodeId>();
   private packets: Packet[] = [];
@@ -48,7 +52,13 @@ export class ScenarioCluster {
         for (const id of ids(args)) this.add(id, joiningState());
         return undefined;
       case 'tick':
-        for (let i = 0; i < Number(args[1] ?? 1); i++) this.raft(args[0]).tick();
+        for (let i = 0; i < Number(args[1] ?? 1); i++) {
+          this.pass(args[0], 1);
+          this.raft(args[0]).tick();
+        }
+        return undefined;
+      case 'pause':
+        this.pass(args[0], Number(args[1]));
         return undefined;
       case 'jitter':
         this.random.get(BigInt(args[0]!))!.value = Number(args[1]);
@@ -142,7 +152,14 @@ export class ScenarioCluster {
   private add(id: NodeId, state: ReturnType<typeof joiningState>): void {
     const random = new FixedRandom(Number(id));
     this.random.set(id, random);
-    this.nodes.set(id, new TestNode(id, state, { ...this.options, random }));
+    const { leaseReads, ...options } = this.options;
+    const lease = leaseReads === true ? { nowMs: () => this.clocks.get(id) ?? 0, leaseMs } : undefined;
+    this.nodes.set(id, new TestNode(id, state, { ...options, random, lease }));
+  }
+
+  /** Time on one node's clock; `pause 1 5` lets it pass without ticks. */
+  private pass(id: string | undefined, ms: number): void {
+    this.clocks.set(BigInt(id!), (this.clocks.get(BigInt(id!)) ?? 0) + ms);
   }
 
   /** `propose 1 a b c`: three proposals in one turn. `*100` at the end of one pads it to so many bytes. */

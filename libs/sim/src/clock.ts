@@ -1,4 +1,4 @@
-import type { Clock, Timer, Timers } from '@quoin/base';
+import type { Clock, Prng, Timer, Timers } from '@quoin/base';
 import type { Scheduler } from './scheduler.ts';
 
 /**
@@ -56,11 +56,16 @@ export class SimHost {
     if (this.state === 'running') this.state = 'paused';
   }
 
-  resume(): void {
+  /**
+   * What was held comes in the order in which it arrived; with `order`, in any: a process that goes on finds its timers, sockets and
+   * disk in an order of its own, and may read a request before it looks at the clock. (A channel holds no more than one message.)
+   */
+  resume(order?: Prng): void {
     if (this.state !== 'paused') return;
     this.state = 'running';
     const held = this.held;
     this.held = [];
+    if (order !== undefined) shuffle(held, order);
     for (const run of held) this.scheduler.after(0, run);
   }
 
@@ -86,6 +91,13 @@ export class SimHost {
     } catch (error) {
       this.onThrow(error);
     }
+  }
+}
+
+function shuffle(items: unknown[], prng: Prng): void {
+  for (let i = items.length - 1; i > 0; i--) {
+    const j = prng.below(i + 1);
+    [items[i], items[j]] = [items[j], items[i]];
   }
 }
 

@@ -57,7 +57,7 @@ export class Faults {
     }
     for (const node of cluster.nodes) {
       this.judge(node);
-      node.host?.resume();
+      node.host?.resume(this.prng);
       node.disk.slowFactor = 1;
       node.disk.capacityBytes = Number.POSITIVE_INFINITY;
       node.disk.fault = undefined;

@@ -142,6 +142,7 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     streamWindowBytes: skewed(prng, 200, 8_000),
     readIndexRetryMs: skewed(prng, 100, 500),
     preVote: prng.chance(0.5),
+    leaseReads: prng.chance(0.25),
     ...electionLimits(prng),
   };
 }

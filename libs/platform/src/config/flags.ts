@@ -482,6 +482,13 @@ const goneFlags: readonly Row[] = [
 
 const quoinFlags: readonly Row[] = [
   [
+    'lease-reads',
+    'bool',
+    'false',
+    'Experimental: linearizable reads without a round while the leader has a lease. The same on all members. A clock that drifts by more than a tenth, or a suspended machine, may make a read stale.',
+    { roles: stores, etcd: false },
+  ],
+  [
     'members',
     'list',
     'http://localhost:2380',

@@ -48,6 +48,8 @@ export interface NodeConfig {
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   readonly preVote: boolean;
+  /** Not one of etcd's. */
+  readonly leaseReads: boolean;
   readonly snapshotCount: number;
   readonly snapshotCatchupEntries: number;
   readonly maxLearners: number;
@@ -167,6 +169,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     members: role === 'gateway' ? memberUrls(v) : [],
     ...raftTiming(v, stores),
     preVote: v.bool('pre-vote'),
+    leaseReads: v.bool('lease-reads'),
     snapshotCount: atLeast(v, 'snapshot-count', stores ? 1 : 0),
     snapshotCatchupEntries: v.number('snapshot-catchup-entries'),
     maxLearners: atLeast(v, 'max-learners', stores ? 1 : 0),
