@@ -4,7 +4,7 @@
  * native module inside. Runs on the pinned Node.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
 const project = process.argv[2];
@@ -18,7 +18,11 @@ const entries = bins.length > 0 ? bins : ['src/main.ts'];
 const out = join(project, 'dist', 'bundle');
 rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: entries.map((entry) => resolve(project, entry)),
+  entryPoints: Object.fromEntries([
+    ...entries.map((entry) => [basename(entry, '.ts'), resolve(project, entry)]),
+    // A thread needs a file to begin with.
+    ['password-worker', resolve('libs/platform/src/password-worker.ts')],
+  ]),
   outdir: out,
   outExtension: { '.js': '.mjs' },
   bundle: true,

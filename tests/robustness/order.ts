@@ -303,7 +303,7 @@ function breadth(range: DeleteRangeRequestView): number {
 }
 
 function proposal(method: number, body: Uint8Array): Proposal {
-  return { origin: 0n, id: 0n, method, body, trace: empty };
+  return { origin: 0n, id: 0n, method, body, trace: empty, user: '', authRevision: 0, own: true };
 }
 
 /** Which lease a put or a grant is about; 0n: none. */

@@ -51,7 +51,10 @@ interface NodePlan {
   readonly endpoint: string;
 }
 
-async function planNodes(nodes: number): Promise<{ dir: string; plans: NodePlan[] }> {
+async function planNodes(
+  nodes: number,
+  more: readonly string[],
+): Promise<{ dir: string; plans: NodePlan[] }> {
   const ports = await freePorts(2 * nodes);
   const dir = mkdtempSync(join(tmpdir(), 'quoin-test-server-'));
   const peers = Array.from({ length: nodes }, (_, i) => `http://127.0.0.1:${ports[nodes + i]}`);
@@ -68,14 +71,16 @@ async function planNodes(nodes: number): Promise<{ dir: string; plans: NodePlan[
       `--initial-advertise-peer-urls=${peerUrl}`,
       `--initial-cluster=${initialCluster}`,
       '--initial-cluster-token=quoin-test',
+      ...more,
     ];
     return { name: `m${i + 1}`, dataDir, args, endpoint };
   });
   return { dir, plans };
 }
 
-export async function startEtcd(nodes = 1): Promise<TestServer> {
-  const { dir, plans } = await planNodes(nodes);
+/** `more`: flags beyond those that every node needs. */
+export async function startEtcd(nodes = 1, more: readonly string[] = []): Promise<TestServer> {
+  const { dir, plans } = await planNodes(nodes, more);
   const running: (ChildProcess | undefined)[] = [];
   const start = (i: number): void => {
     const args = [...plans[i]!.args, '--logger=zap', '--log-outputs=/dev/null'];
@@ -112,8 +117,8 @@ export async function startEtcd(nodes = 1): Promise<TestServer> {
   return server;
 }
 
-export async function startQuoin(nodes: number): Promise<TestServer> {
-  const { dir, plans } = await planNodes(nodes);
+export async function startQuoin(nodes: number, more: readonly string[] = []): Promise<TestServer> {
+  const { dir, plans } = await planNodes(nodes, more);
   const readyText = 'ready to serve client requests';
   const children = plans.map(
     ({ name, args }) => new Child({ name, script: 'apps/quoin/src/main.ts', args, readyText }),

@@ -41,10 +41,13 @@ export type {
   IncrementalDigest,
   Log,
   LogFields,
+  Passwords,
   Random,
   Sealer,
   Timer,
   Timers,
+  TokenClaims,
+  TokenSigner,
 } from './ports.ts';
 export { Prng } from './prng.ts';
 export { RateLimit } from './rate-limit.ts';

@@ -58,6 +58,35 @@ export interface IncrementalDigest {
   digest(): Uint8Array;
 }
 
+/** Slow hashes of passwords (bcrypt), computed off the calling thread, a bounded number at a time. */
+export interface Passwords {
+  /** The hash as text, such as `$2a$10$…`; or why there is none: `busy` when too many wait already. */
+  hash(password: string, cb: (hash: Uint8Array | null, problem: 'busy' | 'too long' | null) => void): void;
+  /** `isWanted` is asked when its turn comes: nobody may be waiting any more; the answer is then `busy`. */
+  compare(
+    password: string,
+    hash: Uint8Array,
+    isWanted: () => boolean,
+    cb: (outcome: 'equal' | 'different' | 'busy') => void,
+  ): void;
+}
+
+/** What a signed token of another format (JWT) says. */
+export interface TokenClaims {
+  readonly user: string;
+  readonly authRevision: number;
+  /** Wall ms. */
+  readonly expiresMs: number;
+}
+
+/** Signs and verifies tokens by keys of the configuration. */
+export interface TokenSigner {
+  /** Undefined: there is no private key here. */
+  sign(user: string, authRevision: number): string | undefined;
+  /** Undefined: not valid, or no longer. */
+  verify(token: string): TokenClaims | undefined;
+}
+
 /** What a failed disk call reports. `code` is the errno name, such as ENOSPC, ENOENT, EEXIST, EIO. */
 export interface DiskError {
   readonly code: string;

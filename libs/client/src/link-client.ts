@@ -146,6 +146,8 @@ export class LinkClient {
       timeoutMs: options.timeoutMs ?? 0,
       trace: emptyBytes,
       token: options.token ?? '',
+      certUser: '',
+      own: false,
     };
     this.send({ requests: [request] });
     return parts;

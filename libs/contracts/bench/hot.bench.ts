@@ -96,6 +96,8 @@ const requests = Array.from({ length: 100 }, (_, i) => ({
   timeoutMs: 5000,
   trace: new Uint8Array(0),
   token: '',
+  certUser: '',
+  own: false,
 }));
 const up = { hello: undefined, requests, subscribes: [], cancels: [], credits: [] };
 const upMessage = create(LinkUpSchema, {

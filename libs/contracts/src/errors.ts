@@ -97,6 +97,10 @@ export const otherErrors = Object.freeze({
     Code.unknown,
     'auth: authentication failed, password was given for no password user',
   ),
+  /** bcrypt sees no more of it; Go's words. */
+  passwordTooLong: status(Code.unknown, 'bcrypt: password length exceeds 72 bytes'),
+  /** `--auth-token jwt` without a private key: tokens are made elsewhere. */
+  noSigningKey: status(Code.unknown, 'auth: token signing attempted with verify-only key'),
   /** Keepalive or TTL at a member that does not lead. */
   notPrimaryLessor: status(Code.unknown, 'not a primary lessor'),
   leaderTransferTimeout: status(Code.unknown, 'etcdserver: request timed out, leader transfer took too long'),

@@ -62,6 +62,8 @@ function writeRequest(request: LinkRequest): void {
   writer.uint(32, request.timeoutMs);
   writer.bytes(42, request.trace);
   writer.text(50, request.token);
+  writer.text(58, request.certUser);
+  writer.bool(64, request.own);
   writer.close(mark, expected);
 }
 
@@ -131,6 +133,8 @@ function readRequest(reader: WireReader): LinkRequest {
     timeoutMs: 0,
     trace: emptyBytes as Uint8Array,
     token: '',
+    certUser: '',
+    own: false,
   };
   while (reader.more()) {
     const tag = reader.tag();
@@ -152,6 +156,12 @@ function readRequest(reader: WireReader): LinkRequest {
         break;
       case 50:
         into.token = reader.text();
+        break;
+      case 58:
+        into.certUser = reader.text();
+        break;
+      case 64:
+        into.own = reader.bool();
         break;
       default:
         reader.skip(tag);
@@ -186,7 +196,7 @@ function readCredit(reader: WireReader): Credit {
 }
 
 export function encodeLinkDown(down: LinkDown): Uint8Array {
-  let size = 256;
+  let size = 256 + down.auth.length;
   for (let i = 0; i < down.replies.length; i++) size += replyExpected(down.replies[i]!) + 16;
   for (let i = 0; i < down.feeds.length; i++) size += feedExpected(down.feeds[i]!) + 16;
   writer.begin(size);
@@ -201,6 +211,7 @@ export function encodeLinkDown(down: LinkDown): Uint8Array {
   for (let i = 0; i < down.replies.length; i++) writeReply(down.replies[i]!);
   if (down.state !== undefined) writeState(down.state);
   for (let i = 0; i < down.feeds.length; i++) writeFeed(down.feeds[i]!);
+  writer.bytes(42, down.auth);
   return writer.finish();
 }
 
@@ -277,8 +288,13 @@ export function decodeLinkDown(bytes: Uint8Array): LinkDown {
   const replies: LinkReply[] = [];
   let state: MemberState | undefined;
   const feeds: FeedBatch[] = [];
+  let auth: Uint8Array = emptyBytes;
   while (reader.more()) {
     const tag = reader.tag();
+    if (tag === 42) {
+      auth = reader.bytes();
+      continue;
+    }
     if (tag !== 10 && tag !== 18 && tag !== 26 && tag !== 34) {
       reader.skip(tag);
       continue;
@@ -290,7 +306,7 @@ export function decodeLinkDown(bytes: Uint8Array): LinkDown {
     else welcome = readWelcome(reader);
     reader.leave(outer);
   }
-  return { welcome, replies, state, feeds };
+  return { welcome, replies, state, feeds, auth };
 }
 
 function readWelcome(reader: WireReader): LinkWelcome {

@@ -32,6 +32,10 @@ export interface LinkRequest {
   /** 25 bytes when sampled, else empty. */
   readonly trace: Uint8Array;
   readonly token: string;
+  /** Common name of the client's certificate, where there is no token; else empty. */
+  readonly certUser: string;
+  /** The gateway asks for itself. */
+  readonly own: boolean;
 }
 
 export interface FeedSubscribe {
@@ -55,6 +59,8 @@ export interface LinkDown {
   readonly replies: readonly LinkReply[];
   readonly state: MemberState | undefined;
   readonly feeds: readonly FeedBatch[];
+  /** An encoded AuthView; empty: as before. */
+  readonly auth: Uint8Array;
 }
 
 export interface LinkWelcome {

@@ -18,6 +18,11 @@ export interface Proposal {
   readonly body: Uint8Array;
   /** 25 bytes when sampled, else empty. */
   readonly trace: Uint8Array;
+  /** While authentication is on: in whose name, and the auth revision that this was found at. */
+  readonly user: string;
+  readonly authRevision: number;
+  /** The member proposes it on its own: nobody's permission is asked. */
+  readonly own: boolean;
 }
 
 export interface AttributesRequest {
@@ -43,7 +48,7 @@ export interface MemberChange {
 const writer = new WireWriter();
 
 function proposalExpected(proposal: Proposal): number {
-  return proposal.body.length + proposal.trace.length + 23;
+  return proposal.body.length + proposal.trace.length + proposal.user.length + 23;
 }
 
 export function encodeProposalBatch(batch: ProposalBatch): Uint8Array {
@@ -59,6 +64,9 @@ export function encodeProposalBatch(batch: ProposalBatch): Uint8Array {
     writer.int(24, proposal.method);
     writer.bytes(34, proposal.body);
     writer.bytes(42, proposal.trace);
+    writer.text(50, proposal.user);
+    writer.uint(56, proposal.authRevision);
+    writer.bool(64, proposal.own);
     writer.close(mark, expected);
   }
   return writer.finish();
@@ -88,6 +96,9 @@ function readProposal(reader: WireReader): Proposal {
     method: 0,
     body: emptyBytes as Uint8Array,
     trace: emptyBytes as Uint8Array,
+    user: '',
+    authRevision: 0,
+    own: false,
   };
   while (reader.more()) {
     const tag = reader.tag();
@@ -106,6 +117,15 @@ function readProposal(reader: WireReader): Proposal {
         break;
       case 42:
         into.trace = reader.bytes();
+        break;
+      case 50:
+        into.user = reader.text();
+        break;
+      case 56:
+        into.authRevision = reader.uint53();
+        break;
+      case 64:
+        into.own = reader.bool();
         break;
       default:
         reader.skip(tag);

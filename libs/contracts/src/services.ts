@@ -21,7 +21,7 @@ export interface Rpc {
   readonly response: DescMessage;
   /**
    * What the client's request bytes travel as on the link. Undefined: never forwarded as they are — the gateway answers
-   * by itself, composes the answer from other requests, or (Auth) has to say on the link which RPC the bytes belong to.
+   * by itself, or composes the answer from other requests.
    */
   readonly method: Method | undefined;
   /** Paths of the JSON API, POST only; the first is the main one, others are etcd's old names. */
@@ -75,23 +75,23 @@ const maintenance: Table = {
 };
 
 const auth: Table = {
-  AuthEnable: { routes: ['/auth/enable'] },
-  AuthDisable: { routes: ['/auth/disable'] },
-  AuthStatus: { routes: ['/auth/status'] },
-  Authenticate: { routes: ['/auth/authenticate'] },
-  UserAdd: { routes: ['/auth/user/add'] },
-  UserGet: { routes: ['/auth/user/get'] },
-  UserList: { routes: ['/auth/user/list'] },
-  UserDelete: { routes: ['/auth/user/delete'] },
-  UserChangePassword: { routes: ['/auth/user/changepw'] },
-  UserGrantRole: { routes: ['/auth/user/grant'] },
-  UserRevokeRole: { routes: ['/auth/user/revoke'] },
-  RoleAdd: { routes: ['/auth/role/add'] },
-  RoleGet: { routes: ['/auth/role/get'] },
-  RoleList: { routes: ['/auth/role/list'] },
-  RoleDelete: { routes: ['/auth/role/delete'] },
-  RoleGrantPermission: { routes: ['/auth/role/grant'] },
-  RoleRevokePermission: { routes: ['/auth/role/revoke'] },
+  AuthEnable: { routes: ['/auth/enable'], method: Method.authEnable },
+  AuthDisable: { routes: ['/auth/disable'], method: Method.authDisable },
+  AuthStatus: { routes: ['/auth/status'], method: Method.authStatus },
+  Authenticate: { routes: ['/auth/authenticate'], method: Method.authenticate },
+  UserAdd: { routes: ['/auth/user/add'], method: Method.userAdd },
+  UserGet: { routes: ['/auth/user/get'], method: Method.userGet },
+  UserList: { routes: ['/auth/user/list'], method: Method.userList },
+  UserDelete: { routes: ['/auth/user/delete'], method: Method.userDelete },
+  UserChangePassword: { routes: ['/auth/user/changepw'], method: Method.userChangePassword },
+  UserGrantRole: { routes: ['/auth/user/grant'], method: Method.userGrantRole },
+  UserRevokeRole: { routes: ['/auth/user/revoke'], method: Method.userRevokeRole },
+  RoleAdd: { routes: ['/auth/role/add'], method: Method.roleAdd },
+  RoleGet: { routes: ['/auth/role/get'], method: Method.roleGet },
+  RoleList: { routes: ['/auth/role/list'], method: Method.roleList },
+  RoleDelete: { routes: ['/auth/role/delete'], method: Method.roleDelete },
+  RoleGrantPermission: { routes: ['/auth/role/grant'], method: Method.roleGrantPermission },
+  RoleRevokePermission: { routes: ['/auth/role/revoke'], method: Method.roleRevokePermission },
 };
 
 const election: Table = {

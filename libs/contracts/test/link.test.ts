@@ -2,6 +2,14 @@ import { create, type DescMessage, fromBinary, toBinary } from '@bufbuild/protob
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
+  decodeAuthEnableEntry,
+  decodeAuthView,
+  decodeIdentity,
+  encodeAuthEnableEntry,
+  encodeAuthView,
+  encodeIdentity,
+} from '../src/auth.ts';
+import {
   decodeAttributesRequest,
   decodeBackupRequest,
   decodeLeaseExpireRequest,
@@ -28,8 +36,11 @@ import {
 } from '../src/index.ts';
 import {
   AttributesRequestSchema,
+  AuthEnableEntrySchema,
+  AuthViewSchema,
   BackupRequestSchema,
   Method as GeneratedMethod,
+  IdentitySchema,
   LeaseExpireRequestSchema,
   LinkDownSchema,
   LinkUpSchema,
@@ -65,6 +76,15 @@ test('watch history', () => {
   codecEqual(WatchHistoryResponseSchema, encodeWatchHistoryResponse, decodeWatchHistoryResponse);
 });
 test('BackupRequest', () => codecEqual(BackupRequestSchema, encodeBackupRequest, decodeBackupRequest));
+test('auth', () => {
+  codecEqual(AuthViewSchema, encodeAuthView, decodeAuthView);
+  codecEqual(IdentitySchema, encodeIdentity, decodeIdentity);
+  codecEqual<{ tokenKey: Uint8Array }>(
+    AuthEnableEntrySchema,
+    ({ tokenKey }) => encodeAuthEnableEntry(tokenKey),
+    (bytes) => ({ tokenKey: decodeAuthEnableEntry(bytes) }),
+  );
+});
 test('ProposalBatch', () => codecEqual(ProposalBatchSchema, encodeProposalBatch, decodeProposalBatch));
 test('log-only requests', () => {
   codecEqual(AttributesRequestSchema, encodeAttributesRequest, decodeAttributesRequest);
@@ -108,6 +128,8 @@ test('bodies of every size on both sides of a length byte come back, in large ba
       timeoutMs: 5000,
       trace: new Uint8Array(25).fill(1),
       token: 'tök',
+      certUser: 'zoë',
+      own: true,
     };
     const up = {
       hello: undefined,
@@ -133,6 +155,8 @@ test('the bound on depth is not one on the number of siblings', () => {
     timeoutMs: 0,
     trace: new Uint8Array(0),
     token: '',
+    certUser: '',
+    own: false,
   };
   const up = {
     hello: undefined,

@@ -19,6 +19,9 @@ export interface CallOptions {
   readonly clientDeadlineMs: number;
   readonly trace: Uint8Array | undefined;
   readonly token: string;
+  readonly certUser?: string;
+  /** The gateway asks for itself. */
+  readonly own?: boolean;
   /** Only this member will do: without it the call fails as one whose link was lost. */
   readonly pin?: MemberLink | undefined;
   /** Called once, unless the call is cancelled. With `onPart`, `pieces` is empty. */
@@ -47,7 +50,9 @@ export class Call {
   deadlineMs: number;
   readonly clientDeadlineMs: number;
   readonly trace: Uint8Array | undefined;
-  readonly token: string;
+  token: string;
+  certUser: string;
+  readonly own: boolean;
   readonly pin: MemberLink | undefined;
   readonly done: (status: RpcStatus | null, pieces: readonly Uint8Array[]) => void;
   readonly onPart: ((body: Uint8Array) => void) | undefined;
@@ -73,6 +78,8 @@ export class Call {
     this.clientDeadlineMs = options.clientDeadlineMs;
     this.trace = options.trace;
     this.token = options.token;
+    this.certUser = options.certUser ?? '';
+    this.own = options.own ?? false;
     this.pin = options.pin;
     this.done = options.done;
     this.onPart = options.onPart;

@@ -54,6 +54,9 @@ export interface GatewayLimits {
   readonly sessionTtlSeconds: number;
   /** How long `stop` waits for answers that are under way. */
   readonly stopDrainMs: number;
+  /** Tokens whose user is remembered, and how many may be asked about at the same time. */
+  readonly maxIdentities: number;
+  readonly maxIdentifying: number;
 }
 
 export type GatewayConfig = GatewayIdentity & GatewayLimits;
@@ -90,6 +93,8 @@ export const gatewayDefaults: GatewayLimits = {
   maxKeepAlivesPerStream: 4_096,
   sessionTtlSeconds: 60,
   stopDrainMs: 5_000,
+  maxIdentities: 65_536,
+  maxIdentifying: 4_096,
 };
 
 /** Fills in what was not given. */

@@ -6,8 +6,11 @@ import {
   type RpcStatus,
   WireError,
 } from '@quoin/contracts';
-import type { Call, Target } from './call.ts';
+import { authorise } from '@quoin/contracts/auth';
+import type { AuthGuard } from './auth-guard.ts';
+import { type Call, type CallOptions, CallState, type Target } from './call.ts';
 import type { GatewayConfig } from './config.ts';
+import { tokenOf } from './credentials.ts';
 import type { MemberRouter } from './member-router.ts';
 import type { CallContext, GatewayPorts, UnaryReply } from './ports.ts';
 
@@ -25,11 +28,13 @@ export class GatewayCore {
   readonly config: GatewayConfig;
   readonly ports: GatewayPorts;
   readonly router: MemberRouter;
+  readonly guard: AuthGuard;
 
-  constructor(config: GatewayConfig, ports: GatewayPorts, router: MemberRouter) {
+  constructor(config: GatewayConfig, ports: GatewayPorts, router: MemberRouter, guard: AuthGuard) {
     this.config = config;
     this.ports = ports;
     this.router = router;
+    this.guard = guard;
   }
 
   /** For answers that need nobody else: never before the call has returned. */
@@ -62,7 +67,9 @@ export class GatewayCore {
     onPart?: (part: Uint8Array) => void,
   ): Call {
     const clientMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
-    return this.router.request({
+    const own = context.own === true;
+    const passes = own || this.guard.passes(what.method);
+    const options = {
       method: what.method,
       body,
       target: what.target,
@@ -71,15 +78,33 @@ export class GatewayCore {
       clientDeadlineMs: clientMs,
       trace,
       token: tokenOf(context),
+      certUser: context.certUser ?? '',
+      own,
       done,
       onPart,
-    });
+    };
+    return passes ? this.router.request(options) : this.forwardChecked(options, context);
   }
-}
 
-/** The client's auth token, as it came; empty when there is none. */
-export function tokenOf(context: CallContext): string {
-  return context.metadata('token') ?? context.metadata('authorization') ?? '';
+  /** Held until it is known that the caller may. */
+  private forwardChecked(options: CallOptions, context: CallContext): Call {
+    const { method, body } = options;
+    const call = this.router.hold(options);
+    this.guard.check(
+      context,
+      (authority, caller) => authorise(authority, caller, method, body, undefined),
+      (refusal, credential) => {
+        if (refusal !== undefined) {
+          this.later(() => this.router.refuseHeld(call, refusal));
+          return;
+        }
+        call.token = credential.token;
+        call.certUser = credential.certUser;
+        if (call.state !== CallState.done) this.router.release(call);
+      },
+    );
+    return call;
+  }
 }
 
 export function wantsLeader(context: CallContext): boolean {
@@ -95,16 +120,6 @@ export function readOr<T>(read: () => T, refuse: (status: RpcStatus) => void): T
     refuse(malformedRequest(error.message));
     return undefined;
   }
-}
-
-/** The context of a call that the gateway makes for itself. */
-export function internalContext(deadlineMs: number | undefined, token: string): CallContext {
-  return {
-    deadlineMs,
-    metadata: (key) => (key === 'token' && token !== '' ? token : undefined),
-    trace: undefined,
-    peer: 'gateway',
-  };
 }
 
 /** Ends a span by how its call ended. */

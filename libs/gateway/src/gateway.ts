@@ -14,6 +14,8 @@ import {
   services,
   unimplemented,
 } from '@quoin/contracts';
+import { authRules } from '@quoin/contracts/auth';
+import { AuthGuard } from './auth-guard.ts';
 import { CallState, type Target } from './call.ts';
 import { type GatewayConfig, type GatewayOptions, gatewayConfig, gatewayConfigError } from './config.ts';
 import { endSpan, type Forward, GatewayCore, wantsLeader } from './core.ts';
@@ -78,6 +80,7 @@ export class Gateway implements ApiHandler {
   readonly config: GatewayConfig;
   private readonly ports: GatewayPorts;
   private readonly core: GatewayCore;
+  private readonly guard: AuthGuard;
   private readonly router: MemberRouter;
   private readonly hub: WatchHub;
   private readonly health: HealthService;
@@ -105,8 +108,17 @@ export class Gateway implements ApiHandler {
     this.router = new MemberRouter(this.config, ports, linkMetrics, {
       onView: () => this.onView(),
       onFeed: (link, batch) => this.hub.onFeed(link, batch),
+      onAuth: (view) => this.guard.onView(view),
     });
-    this.core = new GatewayCore(this.config, ports, this.router);
+    this.guard = new AuthGuard(
+      this.config,
+      ports,
+      () => this.router,
+      () => {
+        for (const stream of [...this.openStreams]) stream.handler?.onAuthChange?.();
+      },
+    );
+    this.core = new GatewayCore(this.config, ports, this.router, this.guard);
     this.hub = new WatchHub(
       this.core,
       new WatchMetrics(ports.metrics, {
@@ -147,6 +159,11 @@ export class Gateway implements ApiHandler {
     return !this.stopping && this.router.leader !== 0n && this.router.home !== undefined;
   }
 
+  /** Whether users have to say who they are, as far as this gateway knows. */
+  get authEnabled(): boolean {
+    return this.guard.enabled;
+  }
+
   status(): GatewayStatus {
     const { router } = this;
     return {
@@ -179,6 +196,7 @@ export class Gateway implements ApiHandler {
       if (this.unaryUnderWay === 0) this.onIdle?.();
     };
     if (this.stopping) return this.refuse(end, etcdErrors.stopped);
+    if (this.unruled(path)) return this.refuse(end, etcdErrors.permissionDenied);
     if (wantsLeader(context) && this.router.leader === 0n) return this.refuse(end, etcdErrors.noLeader);
     if (route.handler !== undefined) return this.handle(route, request, context, end);
     return this.forward(route, request, context, end);
@@ -197,9 +215,11 @@ export class Gateway implements ApiHandler {
     this.openStreams.add(tracked);
     const refusal = this.stopping
       ? etcdErrors.stopped
-      : wantsLeader(context) && this.router.leader === 0n
-        ? etcdErrors.noLeader
-        : undefined;
+      : this.unruled(path)
+        ? etcdErrors.permissionDenied
+        : wantsLeader(context) && this.router.leader === 0n
+          ? etcdErrors.noLeader
+          : undefined;
     if (refusal !== undefined) this.core.later(() => tracked.end(refusal));
     else tracked.handler = route.open(context, tracked);
   }
@@ -210,6 +230,11 @@ export class Gateway implements ApiHandler {
    */
   http(path: string, query: ReadonlyMap<string, readonly string[]>, cb: HttpReply): void {
     this.pages.get(path, query, cb);
+  }
+
+  /** An RPC that nobody has made a rule for is for nobody while authentication is on. */
+  private unruled(path: string): boolean {
+    return this.guard.enabled && !authRules.has(path);
   }
 
   private unserved(path: string): RpcStatus {
@@ -312,7 +337,10 @@ export class Gateway implements ApiHandler {
     }
     const open: [string, OpenStream][] = [
       ['/etcdserverpb.KV/RangeStream', (context, stream) => new RangeStream(this.core, context, stream)],
-      ['/etcdserverpb.Watch/Watch', (_, stream) => new WatchStream(this.core, this.hub, stream)],
+      [
+        '/etcdserverpb.Watch/Watch',
+        (context, stream) => new WatchStream(this.core, this.hub, context, stream),
+      ],
       [
         '/etcdserverpb.Lease/LeaseKeepAlive',
         (context, stream) => new KeepAliveStream(this.core, context, stream),
@@ -368,6 +396,13 @@ const fixed: Partial<Record<Method, Forward>> = {
   [Method.leaseLeases]: route(Method.leaseLeases, 'home', true),
   [Method.memberList]: route(Method.memberList, 'home', true),
   [Method.status]: route(Method.status, 'home', true),
+  // A password is compared by whoever is asked: the work is shared by all members.
+  [Method.authenticate]: route(Method.authenticate, 'home', true),
+  [Method.authStatus]: route(Method.authStatus, 'home', true),
+  [Method.userGet]: route(Method.userGet, 'home', true),
+  [Method.userList]: route(Method.userList, 'home', true),
+  [Method.roleGet]: route(Method.roleGet, 'home', true),
+  [Method.roleList]: route(Method.roleList, 'home', true),
   [Method.defragment]: route(Method.defragment, 'home', false, false),
   [Method.hash]: route(Method.hash, 'home', true, false),
   [Method.hashKV]: route(Method.hashKV, 'home', true, false),

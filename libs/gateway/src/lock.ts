@@ -13,6 +13,7 @@ import {
 } from '@quoin/contracts/etcd';
 import { Chain, contenderKey, firstCreated } from './concurrency.ts';
 import type { GatewayCore } from './core.ts';
+import { afterwards } from './credentials.ts';
 import type { UnaryHandler } from './gateway.ts';
 import type { ApiHandler, CallContext, UnaryReply } from './ports.ts';
 
@@ -43,7 +44,7 @@ export class LockService {
     if (request === undefined) return () => undefined;
     let held: Uint8Array | undefined;
     const chain = new Chain(this.api, context, (status) => {
-      if (held !== undefined) this.giveUp(held);
+      if (held !== undefined) this.giveUp(held, context);
       reply(status, []);
     });
     chain.lease(request.lease, this.core.config.sessionTtlSeconds, (lease) => {
@@ -64,7 +65,7 @@ export class LockService {
     });
     return () => {
       chain.cancel();
-      if (held !== undefined) this.giveUp(held);
+      if (held !== undefined) this.giveUp(held, context);
     };
   }
 
@@ -84,15 +85,9 @@ export class LockService {
   }
 
   /** A client that no longer waits must not get the lock later. */
-  private giveUp(key: Uint8Array): void {
-    const context: CallContext = {
-      deadlineMs: undefined,
-      metadata: () => undefined,
-      trace: undefined,
-      peer: 'gateway',
-    };
+  private giveUp(key: Uint8Array, context: CallContext): void {
     const request = toBinary(DeleteRangeRequestSchema, create(DeleteRangeRequestSchema, { key }));
-    this.api.unary('/etcdserverpb.KV/DeleteRange', request, context, () => undefined);
+    this.api.unary('/etcdserverpb.KV/DeleteRange', request, afterwards(context), () => undefined);
   }
 }
 

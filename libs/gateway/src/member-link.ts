@@ -26,6 +26,8 @@ export interface LinkOwner {
   /** `before`: what it told last on this stream. */
   onState(link: MemberLink, before: MemberState | undefined): void;
   onFeed(link: MemberLink, batch: FeedBatch): void;
+  /** An encoded AuthView. @throws WireError */
+  onAuth(view: Uint8Array): void;
   onReply(call: Call, reply: LinkReply): void;
   /** The calls have left. */
   onSent(call: Call): void;
@@ -218,6 +220,8 @@ export class MemberLink {
       this.drop('the first message was no welcome');
       return;
     }
+    // First: what else is in the message may only be seen by those who may now.
+    if (down.auth.length > 0 && !this.takeAuth(down.auth)) return;
     if (down.state !== undefined) {
       const before = this.state;
       this.state = down.state;
@@ -228,6 +232,16 @@ export class MemberLink {
     }
     for (const batch of down.feeds) this.owner.onFeed(this, batch);
     for (const reply of down.replies) this.onReply(reply);
+  }
+
+  private takeAuth(view: Uint8Array): boolean {
+    try {
+      this.owner.onAuth(view);
+      return true;
+    } catch (error) {
+      this.drop(`malformed auth view: ${error instanceof Error ? error.message : String(error)}`);
+      return false;
+    }
   }
 
   private onWelcome(welcome: LinkWelcome): void {
@@ -321,6 +335,8 @@ export class MemberLink {
       timeoutMs: leftMs,
       trace: call.trace ?? emptyTrace,
       token: call.token,
+      certUser: call.certUser,
+      own: call.own,
     };
   }
 }

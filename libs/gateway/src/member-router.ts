@@ -20,6 +20,8 @@ export interface RouterListener {
   /** The leader, the home member or a link changed. */
   onView(): void;
   onFeed(link: MemberLink, batch: FeedBatch): void;
+  /** An encoded AuthView. @throws WireError */
+  onAuth(view: Uint8Array): void;
 }
 
 /** Deadlines nearer to each other than this are seen to together. */
@@ -93,6 +95,13 @@ export class MemberRouter implements LinkOwner {
 
   /** The answer comes through `options.done`, never before this has returned. */
   request(options: CallOptions): Call {
+    const call = this.hold(options);
+    if (call.state === CallState.waiting && call.slot >= 0) this.route(call);
+    return call;
+  }
+
+  /** The same, but it stays here until `release` or `refuseHeld`; its deadline counts. */
+  hold(options: CallOptions): Call {
     const call = new Call(options);
     if (this.stopped) return this.refuse(call, etcdErrors.stopped);
     if (this.unsent >= this.config.maxWaitingRequests || this.unsentBytes >= this.config.maxWaitingBytes) {
@@ -102,9 +111,16 @@ export class MemberRouter implements LinkOwner {
     this.live.push(call);
     this.unsent++;
     this.unsentBytes += call.body.length;
-    this.route(call);
     if (call.deadlineMs < this.sweepAtMs) this.scheduleSweep(call.deadlineMs);
     return call;
+  }
+
+  release(call: Call): void {
+    if (call.state === CallState.waiting && call.slot >= 0) this.route(call);
+  }
+
+  refuseHeld(call: Call, status: RpcStatus): void {
+    if (call.state === CallState.waiting && call.slot >= 0) this.finish(call, status);
   }
 
   /** Nobody wants the answer any more: `done` is not called. */
@@ -144,6 +160,10 @@ export class MemberRouter implements LinkOwner {
 
   onFeed(link: MemberLink, batch: FeedBatch): void {
     this.listener.onFeed(link, batch);
+  }
+
+  onAuth(view: Uint8Array): void {
+    this.listener.onAuth(view);
   }
 
   onSent(call: Call): void {

@@ -26,6 +26,10 @@ export interface CallContext {
   readonly trace: Uint8Array | undefined;
   /** Remote address for logs, such as 127.0.0.1:40123. */
   readonly peer: string;
+  /** Common name of the client's certificate, when it was verified and names its user; else undefined or empty. */
+  readonly certUser?: string | undefined;
+  /** The gateway asks for itself: nobody's permission is needed, and no key is shown. */
+  readonly own?: boolean;
 }
 
 /** Called exactly once. `response` is the encoded message; a large one may come in several pieces that follow each other. */

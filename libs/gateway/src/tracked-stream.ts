@@ -10,6 +10,8 @@ export interface StreamHandler {
   readonly stopStatus: RpcStatus;
   /** Gives up what it holds and ends the stream. */
   end(status: RpcStatus | null): void;
+  /** Who may do what has changed. */
+  onAuthChange?(): void;
 }
 
 const ignore = (): void => undefined;

@@ -267,6 +267,7 @@ export class WatchHub {
       clientDeadlineMs: Number.POSITIVE_INFINITY,
       trace: undefined,
       token: '',
+      own: true,
       done: (_, pieces) => {
         this.probing = false;
         // A member that would not answer (auth) has told its revision in its state.

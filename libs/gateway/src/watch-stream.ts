@@ -1,5 +1,6 @@
 import { compareBytes, copyBytes, emptyBytes, type Timer } from '@quoin/base';
 import {
+  codeName,
   etcdErrors,
   type ResponseHeader,
   type RpcStatus,
@@ -11,9 +12,10 @@ import {
   watchCancelReasons,
   writeWatchResponse,
 } from '@quoin/contracts';
+import { type Authority, type Caller, rangeDenied } from '@quoin/contracts/auth';
 import { grpcOverheadBytes } from './config.ts';
 import { type GatewayCore, readOr } from './core.ts';
-import type { ServerStream } from './ports.ts';
+import type { CallContext, ServerStream } from './ports.ts';
 import type { StreamHandler } from './tracked-stream.ts';
 import { EventChunk } from './watch-event.ts';
 import type { WatchHub } from './watch-hub.ts';
@@ -32,17 +34,22 @@ export class WatchStream implements StreamHandler, WatchSink {
   congested = false;
   private readonly core: GatewayCore;
   private readonly hub: WatchHub;
+  private readonly context: CallContext;
   private readonly stream: ServerStream;
   private readonly watchers = new Map<WatchId, Watcher>();
+  /** In whose name each was created, while authentication was on. */
+  private readonly callers = new Map<Watcher, Caller>();
   private nextId = 0;
-  /** Requests that wait for the current revision to be known, in order. */
+  /** Requests that wait, in order: for the current revision to be known, or for the one before to be allowed. */
   private waiting: WatchRequestView[] = [];
+  private checking = false;
   private progressTimer: Timer | undefined;
   private ended = false;
 
-  constructor(core: GatewayCore, hub: WatchHub, stream: ServerStream) {
+  constructor(core: GatewayCore, hub: WatchHub, context: CallContext, stream: ServerStream) {
     this.core = core;
     this.hub = hub;
+    this.context = context;
     this.stream = stream;
     hub.streamCount++;
     stream.onMessage = (message) => this.onMessage(message);
@@ -67,7 +74,7 @@ export class WatchStream implements StreamHandler, WatchSink {
   }
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
-    this.watchers.delete(watcher.id);
+    this.forget(watcher);
     this.sendControl(0, watcher.id, { canceled: true, compactRevision });
   }
 
@@ -84,7 +91,7 @@ export class WatchStream implements StreamHandler, WatchSink {
       this.end(etcdErrors.requestTooManyRequests);
       return;
     }
-    if (this.waiting.length === 0 && this.hub.revision >= 0) {
+    if (this.waiting.length === 0 && this.hub.revision >= 0 && !this.checking) {
       this.serve(request);
       return;
     }
@@ -93,20 +100,23 @@ export class WatchStream implements StreamHandler, WatchSink {
       return;
     }
     this.waiting.push(request);
-    if (this.waiting.length === 1) this.hub.whenBased(() => this.serveWaiting());
+    if (this.waiting.length === 1 && !this.checking) this.hub.whenBased(() => this.serveWaiting());
   }
 
   private serveWaiting(): void {
     const waiting = this.waiting;
     this.waiting = [];
-    for (const request of waiting) this.serve(request);
+    for (const request of waiting) {
+      if (this.checking) this.waiting.push(request);
+      else this.serve(request);
+    }
   }
 
   private serve(request: WatchRequestView): void {
     if (this.ended) return;
     switch (request.kind) {
       case 'create':
-        this.create(request.request);
+        this.checkAndCreate(request.request);
         break;
       case 'cancel':
         this.cancel(request.request.watchId);
@@ -118,7 +128,24 @@ export class WatchStream implements StreamHandler, WatchSink {
     }
   }
 
-  private create(request: WatchCreateRequestView): void {
+  private checkAndCreate(request: WatchCreateRequestView): void {
+    const { guard } = this.core;
+    if (!guard.enabled || request.startRevision < 0) return this.create(request, undefined);
+    this.checking = true;
+    let answered = false;
+    let later = false;
+    guard.check(this.context, judgeOf(readRange(request)), (refusal, _, caller) => {
+      answered = true;
+      this.checking = false;
+      if (this.ended) return;
+      if (refusal === undefined) this.create(request, caller);
+      else this.sendControl(this.hub.currentRevision(), noWatchId, refused(refusal, true));
+      if (later) this.serveWaiting();
+    });
+    later = !answered;
+  }
+
+  private create(request: WatchCreateRequestView, caller: Caller | undefined): void {
     const revision = this.hub.currentRevision();
     const interest = interestOf(request);
     const reason = this.refusal(request, interest);
@@ -133,6 +160,7 @@ export class WatchStream implements StreamHandler, WatchSink {
       fragment: request.fragment,
     });
     this.watchers.set(watcher.id, watcher);
+    if (caller !== undefined) this.callers.set(watcher, caller);
     this.sendControl(revision, watcher.id, { created: true });
     this.hub.add(watcher);
     if (request.progressNotify) this.scheduleProgress();
@@ -156,9 +184,44 @@ export class WatchStream implements StreamHandler, WatchSink {
   private cancel(id: WatchId): void {
     const watcher = this.watchers.get(id);
     if (watcher === undefined) return;
-    this.watchers.delete(id);
+    this.forget(watcher);
     this.hub.remove(watcher);
     this.sendControl(this.hub.currentRevision(), id, { canceled: true });
+  }
+
+  private forget(watcher: Watcher): void {
+    this.watchers.delete(watcher.id);
+    this.callers.delete(watcher);
+  }
+
+  /**
+   * Every watcher is judged anew, by what its user may now: unlike with etcd, a permission that was taken away ends
+   * the watches that it allowed. His token may have run out meanwhile; it was good when the watch began.
+   */
+  onAuthChange(): void {
+    const { guard } = this.core;
+    for (const watcher of guard.enabled ? [...this.watchers.values()] : []) {
+      const judge = judgeOf(watchedRange(watcher.group.interest));
+      const caller = this.callers.get(watcher);
+      if (caller === undefined) {
+        // From the time before authentication: it goes on in the name that its client has given.
+        guard.check(this.context, judge, (refusal, _, found) => {
+          if (refusal !== undefined) this.revoke(watcher, refusal);
+          else if (found !== undefined) this.callers.set(watcher, found);
+        });
+        continue;
+      }
+      const { authority } = guard;
+      const refusal = judge(authority, { user: caller.user, authRevision: authority.revision });
+      if (refusal !== undefined) this.revoke(watcher, refusal);
+    }
+  }
+
+  private revoke(watcher: Watcher, refusal: RpcStatus): void {
+    if (this.ended || this.watchers.get(watcher.id) !== watcher) return;
+    this.forget(watcher);
+    this.hub.remove(watcher);
+    this.sendControl(this.hub.currentRevision(), watcher.id, refused(refusal, false));
   }
 
   /** One answer for all watchers of the stream, and none while any of them may still have older events to come. */
@@ -226,6 +289,7 @@ export class WatchStream implements StreamHandler, WatchSink {
     this.progressTimer?.cancel();
     for (const watcher of this.watchers.values()) this.hub.remove(watcher);
     this.watchers.clear();
+    this.callers.clear();
     this.waiting = [];
   }
 }
@@ -241,4 +305,33 @@ function interestOf(request: WatchCreateRequestView): Interest {
     noDelete: request.noDelete,
     prevKv: request.prevKv,
   };
+}
+
+interface WatchedRange {
+  readonly key: Uint8Array;
+  readonly rangeEnd: Uint8Array;
+}
+
+function readRange(request: WatchCreateRequestView): WatchedRange {
+  const { key, rangeEnd } = request;
+  return { key: key.length === 0 ? new Uint8Array(1) : copyBytes(key), rangeEnd: copyBytes(rangeEnd) };
+}
+
+function watchedRange(interest: Interest): WatchedRange {
+  const { key, end } = interest;
+  if (end === undefined) return { key, rangeEnd: emptyBytes };
+  return { key, rangeEnd: end.length === 0 ? new Uint8Array(1) : end };
+}
+
+function judgeOf(range: WatchedRange) {
+  return (authority: Authority, caller: Caller | undefined): RpcStatus | undefined =>
+    rangeDenied(authority, caller ?? { user: '', authRevision: 0 }, range);
+}
+
+/** As Go writes an error of gRPC. What is none of these four is a refusal, whatever it was. */
+function refused(refusal: RpcStatus, created: boolean): WatchResponseFlags {
+  const known = [etcdErrors.invalidAuthToken, etcdErrors.authOldRevision, etcdErrors.userEmpty];
+  const { code, message } =
+    known.find((each) => each.message === refusal.message) ?? etcdErrors.permissionDenied;
+  return { created, canceled: true, cancelReason: `rpc error: code = ${codeName(code)} desc = ${message}` };
 }

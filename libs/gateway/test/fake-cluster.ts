@@ -257,7 +257,8 @@ export class FakeMember {
   }
 
   private send(channel: TestChannel, down: Partial<Parameters<typeof encodeLinkDown>[0]>): void {
-    channel.send(encodeLinkDown({ welcome: undefined, replies: [], state: undefined, feeds: [], ...down }));
+    const nothing = { welcome: undefined, replies: [], state: undefined, feeds: [], auth: emptyBytes };
+    channel.send(encodeLinkDown({ ...nothing, ...down }));
   }
 
   private onMessage(channel: TestChannel, up: LinkUp): void {

@@ -30,10 +30,13 @@ import {
   writePutResponse,
   writeTxnResponse,
 } from '@quoin/contracts';
+import { type AttachedKeys, authorise, deleteDenied, putDenied, txnDenied } from '@quoin/contracts/auth';
 import type { Store } from '@quoin/mvcc';
 import type { ConfState } from '@quoin/raft';
 import { type Alarm, Alarms, AlarmType } from './alarms.ts';
 import { planError, planTxn, putError, runPut, TxnRunner } from './apply-txn.ts';
+import { applyAuth } from './auth-apply.ts';
+import { AuthStore } from './auth-store.ts';
 import {
   type AlarmRequestView,
   readAlarm,
@@ -86,6 +89,9 @@ export class StateMachine {
   store: Store;
   membership: Membership;
   alarms: Alarms;
+  auth: AuthStore;
+  /** For the authoriser. */
+  readonly attached: AttachedKeys;
   private readonly options: StateMachineOptions;
   private readonly leaseExists: (id: bigint) => boolean;
 
@@ -96,6 +102,11 @@ export class StateMachine {
     this.store = store;
     this.membership = loadMembership(store);
     this.alarms = this.loadAlarms();
+    this.auth = AuthStore.load(store);
+    this.attached = {
+      of: (lease) => this.store.leaseKeys(lease),
+      leases: () => options.lessor.ids(),
+    };
     this.loadLeases();
   }
 
@@ -104,6 +115,7 @@ export class StateMachine {
     this.store = store;
     this.membership = loadMembership(store);
     this.alarms = this.loadAlarms();
+    this.auth = AuthStore.load(store);
     this.loadLeases();
   }
 
@@ -147,13 +159,29 @@ export class StateMachine {
     const { body } = proposal;
     // etcd refuses all of these, so leases do not run out either while the alarm is on.
     if (corruptible.has(proposal.method) && this.alarms.has(AlarmType.corrupt)) return etcdErrors.corrupt;
+    // Once more, by the state that the log has led to: what has changed since the proposal counts.
+    const checks = this.auth.enabled && !proposal.own;
     switch (proposal.method) {
       case Method.put:
-        return this.put(body, wantReply);
+        return this.put(body, wantReply, checks ? proposal : undefined);
       case Method.deleteRange:
-        return this.deleteRange(body, wantReply);
+        return this.deleteRange(body, wantReply, checks ? proposal : undefined);
       case Method.txn:
-        return this.txn(body, wantReply);
+        return this.txn(body, wantReply, checks ? proposal : undefined);
+    }
+    if (checks) {
+      const { authority } = this.auth;
+      const problem = authorise(authority, proposal, proposal.method, body, this.attached);
+      if (problem !== undefined) return problem;
+    }
+    return this.dispatchOther(proposal);
+  }
+
+  private dispatchOther({ method, body }: Proposal): Outcome {
+    if (method >= Method.authEnable && method <= Method.roleRevokePermission) {
+      return applyAuth(this.auth, this.store, method, body, () => this.header());
+    }
+    switch (method) {
       case Method.compact:
         return this.compact(body);
       case Method.leaseGrant:
@@ -174,8 +202,12 @@ export class StateMachine {
     }
   }
 
-  private put(body: Uint8Array, wantReply: boolean): Outcome {
+  private put(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
     const put = readPutRequest(body);
+    if (caller !== undefined) {
+      const denied = putDenied(this.auth.authority, caller, put, this.attached);
+      if (denied !== undefined) return denied;
+    }
     const cost = putCost(put);
     if (this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
     const problem = putError(this.store, put, this.leaseExists);
@@ -189,8 +221,12 @@ export class StateMachine {
     return wantReply ? writePutResponse(this.header(), put.prevKv ? prevKv : undefined) : noReply;
   }
 
-  private deleteRange(body: Uint8Array, wantReply: boolean): Outcome {
+  private deleteRange(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
     const request = readDeleteRangeRequest(body);
+    if (caller !== undefined) {
+      const denied = deleteDenied(this.auth.authority, caller, request);
+      if (denied !== undefined) return denied;
+    }
     if (request.key.length === 0) return etcdErrors.emptyKey;
     const write = this.store.begin();
     const { deleted, prevKvs } = write.deleteRange(
@@ -202,8 +238,12 @@ export class StateMachine {
     return wantReply ? writeDeleteRangeResponse(this.header(), deleted, prevKvs) : noReply;
   }
 
-  private txn(body: Uint8Array, wantReply: boolean): Outcome {
+  private txn(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
     const request = readTxnRequest(body);
+    if (caller !== undefined) {
+      const denied = txnDenied(this.auth.authority, caller, request, this.attached);
+      if (denied !== undefined) return denied;
+    }
     const { store } = this;
     const cost = txnCost(request);
     if (cost > 0 && this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;

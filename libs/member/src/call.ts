@@ -1,4 +1,5 @@
 import type { RpcStatus } from '@quoin/contracts';
+import type { Caller } from '@quoin/contracts/auth';
 
 /** One request that somebody waits for. Exactly one of `reply`, `fail` and `notTaken` is called, once. */
 export interface Call {
@@ -6,6 +7,8 @@ export interface Call {
   readonly deadlineMs: number;
   /** 25 bytes when the request is sampled. */
   readonly trace: Uint8Array | undefined;
+  /** In whose name, while authentication is on; `member`: this member's own, whom nobody has to permit anything. */
+  readonly caller: Caller | 'member' | undefined;
   /** The encoded response. */
   reply(body: Uint8Array): void;
   fail(status: RpcStatus): void;

@@ -64,7 +64,7 @@ function etcdMember(member: MemberInfo): Member {
   });
 }
 
-function etcdHeader(header: ResponseHeader) {
+export function etcdHeader(header: ResponseHeader) {
   return create(ResponseHeaderSchema, {
     clusterId: header.clusterId,
     memberId: header.memberId,

@@ -94,6 +94,7 @@ export class Compactor {
     return {
       deadlineMs: clock.monotonicMs() + config.requestTimeoutMs,
       trace: undefined,
+      caller: 'member',
       reply: () => ended(undefined),
       fail: (status) => ended(status),
       notTaken: () => ended(etcdErrors.notLeader),

@@ -77,6 +77,8 @@ export interface MemberLimits {
   readonly streamWindowBytes: number;
   /** How long `stop` waits for another member to take the lead. */
   readonly transferTimeoutMs: number;
+  /** How long a simple token lives after its last use. */
+  readonly authTokenTtlSeconds: number;
 }
 
 export type MemberConfig = MemberIdentity & MemberLimits;
@@ -117,6 +119,7 @@ export const memberDefaults: MemberLimits = {
   snapshotStallMs: 30_000,
   streamWindowBytes: 4 << 20,
   transferTimeoutMs: 3_000,
+  authTokenTtlSeconds: 300,
 };
 
 const electionTimeoutMaxMs = 50_000;

@@ -35,7 +35,7 @@ export class LeaseRequests {
   private readonly parts: LeaseRequestsParts;
   /** True from the first entry of its own term that the leader applied: it knows every lease that was granted. */
   private primary: boolean;
-  private waiting: LinkCall[];
+  private waiting: { readonly call: LinkCall; readonly mayPass: () => boolean }[];
 
   constructor(parts: LeaseRequestsParts) {
     this.parts = parts;
@@ -62,10 +62,11 @@ export class LeaseRequests {
     propose(writer.finish());
   }
 
-  take(call: LinkCall): void {
+  /** `mayPass` tells, when the time has come, whether the caller may; if not it has seen to the call. */
+  take(call: LinkCall, mayPass: () => boolean): void {
     if (!this.parts.loop.isLeader) call.notTaken();
-    else if (this.primary) this.answer(call);
-    else this.waiting.push(call);
+    else if (!this.primary) this.waiting.push({ call, mayPass });
+    else if (mayPass()) this.answer(call);
   }
 
   promote(): void {
@@ -73,7 +74,7 @@ export class LeaseRequests {
     this.parts.lessor.promote(this.parts.clock.monotonicMs());
     const waiting = this.waiting;
     this.waiting = [];
-    for (const call of waiting) this.answer(call);
+    for (const { call, mayPass } of waiting) if (mayPass()) this.answer(call);
   }
 
   demote(): void {
@@ -81,16 +82,16 @@ export class LeaseRequests {
     this.parts.lessor.demote();
     const waiting = this.waiting;
     this.waiting = [];
-    for (const call of waiting) call.notTaken();
+    for (const { call } of waiting) call.notTaken();
   }
 
   /** Proposes the end of leases that have run out, and gives up calls that waited too long. */
   tick(nowMs: number): void {
     const { lessor, proposals, requestTimeoutMs } = this.parts;
     if (this.waiting.length > 0) {
-      const late = this.waiting.filter((call) => call.deadlineMs <= nowMs);
-      this.waiting = this.waiting.filter((call) => call.deadlineMs > nowMs);
-      for (const call of late) call.fail(etcdErrors.timeout);
+      const late = this.waiting.filter(({ call }) => call.deadlineMs <= nowMs);
+      this.waiting = this.waiting.filter(({ call }) => call.deadlineMs > nowMs);
+      for (const { call } of late) call.fail(etcdErrors.timeout);
     }
     if (!this.primary) return;
     const ids = lessor.takeDue(nowMs);

@@ -22,6 +22,7 @@ import {
   type MemberState,
   type RpcStatus,
 } from '@quoin/contracts';
+import type { Caller } from '@quoin/contracts/auth';
 import type { EventFeed, FeedSink, WatchHub } from '@quoin/mvcc';
 import type { ReadCall } from './call.ts';
 
@@ -37,6 +38,8 @@ export interface LinkHost {
   readonly log: Log;
   nowMs(): number;
   state(): MemberState;
+  /** The encoded AuthView; another array when it has changed. */
+  authView(): Uint8Array;
   hub(): WatchHub;
   /** Takes a request on; sees to it that the call is answered once. */
   request(call: LinkCall): void;
@@ -57,9 +60,14 @@ export class LinkCall implements ReadCall {
   readonly method: number;
   readonly body: Uint8Array;
   readonly token: string;
+  readonly certUser: string;
+  readonly own: boolean;
   readonly startedMs: number;
   readonly deadlineMs: number;
   readonly trace: Uint8Array | undefined;
+  caller: Caller | undefined;
+  /** `doubted`: what this member knew spoke against it, and it waits for state that is recent enough to say so. */
+  standing: 'fresh' | 'doubted' | 'settled';
   /** The decoded request, where taking it on needed to look inside. */
   view: unknown;
   /** The span of this member's part, when sampled. */
@@ -84,9 +92,13 @@ export class LinkCall implements ReadCall {
     this.method = request.method;
     this.body = request.body;
     this.token = request.token;
+    this.certUser = request.certUser;
+    this.own = request.own;
     this.startedMs = startedMs;
     this.deadlineMs = deadlineMs;
     this.trace = request.trace.length === 0 ? undefined : request.trace;
+    this.caller = undefined;
+    this.standing = 'fresh';
     this.view = undefined;
     this.span = undefined;
     this.creditBytes = windowBytes;
@@ -202,6 +214,8 @@ export class LinkSession {
   private welcomeDue: boolean;
   private stateDue: boolean;
   private open: boolean;
+  /** The AuthView that the gateway has. */
+  private authSent: Uint8Array | undefined;
 
   constructor(host: LinkHost, channel: Channel) {
     this.host = host;
@@ -212,6 +226,7 @@ export class LinkSession {
     this.welcomeDue = false;
     this.stateDue = false;
     this.open = true;
+    this.authSent = undefined;
     channel.onMessage = (bytes) => this.received(bytes);
     channel.onDrain = () => host.wake();
     channel.onClose = () => this.end();
@@ -239,14 +254,18 @@ export class LinkSession {
   /** Ends the turn: everything in one message. */
   flush(): void {
     if (!this.open || !this.greeted) return;
-    if (this.replies.length === 0 && this.batches.length === 0 && !this.stateDue && !this.welcomeDue) return;
+    const auth = this.host.authView();
+    const quiet = this.replies.length === 0 && this.batches.length === 0 && auth === this.authSent;
+    if (quiet && !this.stateDue && !this.welcomeDue) return;
     const { clusterId, memberId, name } = this.host;
     const down = {
       welcome: this.welcomeDue ? { protocol: linkProtocol, clusterId, memberId, name } : undefined,
       replies: this.replies,
       state: this.stateDue || this.welcomeDue ? this.host.state() : undefined,
       feeds: this.batches,
+      auth: auth === this.authSent ? emptyBytes : auth,
     };
+    this.authSent = auth;
     this.replies = [];
     this.batches = [];
     this.welcomeDue = false;

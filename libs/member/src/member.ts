@@ -162,7 +162,18 @@ export class Member {
     const isLearner = (): boolean => this.isLearner();
     const status = () => ({ ...this.status(), quotaBytes: quotaBytes(config) });
     const shared = { config, clock, tracer, machine, proposals, reads, loop };
-    this.requests = new Requests({ ...shared, leases, cluster, maintenance, backups, isLearner, status });
+    const { random, passwords, signer } = ports;
+    const auth = { random, digest, passwords, signer, tokenTtlMs: config.authTokenTtlSeconds * 1_000 };
+    this.requests = new Requests({
+      ...shared,
+      leases,
+      cluster,
+      maintenance,
+      backups,
+      auth,
+      isLearner,
+      status,
+    });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
     this.ticker = new Ticker({
@@ -535,6 +546,7 @@ export class Member {
       log: ports.log,
       nowMs: () => ports.clock.monotonicMs(),
       state: () => this.linkState(),
+      authView: () => machine.auth.encodedView,
       hub: () => machine.store.hub,
       request: (call) => {
         if (this.stopping) call.notTaken();

@@ -36,7 +36,8 @@ export class OwnProposals {
       proposals.add(method, body, undefined, nowMs, nowMs + requestTimeoutMs);
     } else if (leader !== 0n) {
       // Numbers without this start's epoch: nobody waits for their outcome.
-      const proposal = { origin: memberId, id: ++this.sequence, method, body, trace: emptyBytes };
+      const ids = { origin: memberId, id: ++this.sequence };
+      const proposal = { ...ids, method, body, trace: emptyBytes, user: '', authRevision: 0, own: true };
       const data = encodeProposalBatch({ proposals: [proposal] }).slice();
       const message = blankMessage(MessageType.propose, memberId, leader);
       this.parts.peers().send({ ...message, entries: [{ term: 0, index: 0, type: EntryType.normal, data }] });

@@ -5,9 +5,11 @@ import type {
   Disk,
   Log,
   MetricRegistry,
+  Passwords,
   Random,
   Sealer,
   Timers,
+  TokenSigner,
   Tracer,
 } from '@quoin/base';
 import type { Backend } from '@quoin/mvcc';
@@ -22,6 +24,9 @@ export interface MemberPorts {
   readonly tracer: Tracer | undefined;
   readonly metrics: MetricRegistry;
   readonly digest: Digest;
+  readonly passwords: Passwords;
+  /** Absent: tokens are the simple ones, which the cluster signs itself. */
+  readonly signer?: TokenSigner;
   /** Rooted at the member's data directory; the WAL lives in `member/wal` below it. */
   readonly disk: Disk;
   /** Engines live in `member/<name>` below the data directory. */

@@ -98,12 +98,16 @@ export class Proposals {
       batched: true,
       call,
     });
+    const { user, authRevision, own } = nameOf(call);
     this.queue.push({
       origin: this.options.origin,
       id: this.idOf(sequence),
       method,
       body,
       trace: call?.trace ?? noTrace,
+      user,
+      authRevision,
+      own,
     });
   }
 
@@ -216,4 +220,14 @@ export class Proposals {
   private idOf(sequence: number): bigint {
     return this.epoch | BigInt(sequence);
   }
+}
+
+const membersOwn = { user: '', authRevision: 0, own: true };
+const nobody = { user: '', authRevision: 0, own: false };
+
+/** In whose name a proposal is made. */
+function nameOf(call: Call | undefined): Pick<Proposal, 'user' | 'authRevision' | 'own'> {
+  if (call === undefined || call.caller === 'member') return membersOwn;
+  if (call.caller === undefined) return nobody;
+  return { user: call.caller.user, authRevision: call.caller.authRevision, own: false };
 }

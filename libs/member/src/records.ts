@@ -10,11 +10,25 @@
  *   alarms     type, 4 bytes BE, member id, 8 bytes BE   (empty)
  *   cluster    'id'                    cluster id, 8 bytes BE
  *              'conf'                  ConfState
+ *   auth       'state'                 enabled, revision, version, token key
+ *              'u' user name           auth revision, 8 bytes BE: tokens that are older are void
+ *   users      user name               authpb.User, password hash included
+ *   roles      role name               authpb.Role
  */
 import { readU64BE, utf8, writeU64BE } from '@quoin/base';
 import { type MemberInfo, WireReader, WireWriter } from '@quoin/contracts';
 
-export const Table = { leases: 1, members: 2, removed: 3, cluster: 4, started: 5, alarms: 6 } as const;
+export const Table = {
+  leases: 1,
+  members: 2,
+  removed: 3,
+  cluster: 4,
+  started: 5,
+  alarms: 6,
+  auth: 10,
+  users: 11,
+  roles: 12,
+} as const;
 
 export const clusterIdKey: Uint8Array = utf8('id');
 export const confStateKey: Uint8Array = utf8('conf');

@@ -7,6 +7,7 @@
  *   lease keep-alive and time-to-live ─────────────────► lessor            leader only, once it knows all leases
  *   member add, remove, promote ───────────────────────► membership change leader only
  *   status, leases, history, backup, member list ──────► this member's state
+ *   users and roles: changes ─► proposal; else ──────────► ReadIndex; passwords in the background
  *
  * "Leader only" elsewhere answers `not taken`: the gateway goes to the leader with it.
  */
@@ -31,6 +32,7 @@ import {
 import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
 import type { StateMachine } from './apply.ts';
 import { isReadOnly, isSerializable, planError, planTxn, rangeError, runReadOnly } from './apply-txn.ts';
+import { AuthRequests, type AuthRequestsParts } from './auth-requests.ts';
 import type { Backups } from './backup.ts';
 import type { StatusView } from './cluster-messages.ts';
 import {
@@ -61,6 +63,7 @@ export interface RequestsParts {
   readonly cluster: ClusterRequests;
   readonly maintenance: Maintenance;
   readonly backups: Backups;
+  readonly auth: Omit<AuthRequestsParts, 'machine' | 'clock' | 'isLeader' | 'linearize' | 'propose'>;
   readonly isLearner: () => boolean;
   readonly status: () => StatusView;
 }
@@ -79,9 +82,21 @@ export class Requests {
   /** Reads of this turn that need no quorum. */
   private local: LinkCall[];
   private longRanges: LongRange[];
+  private readonly auth: AuthRequests;
 
   constructor(parts: RequestsParts) {
     this.parts = parts;
+    this.auth = new AuthRequests({
+      ...parts.auth,
+      machine: parts.machine,
+      clock: parts.clock,
+      isLeader: () => parts.loop.isLeader,
+      linearize: (call) => {
+        parts.reads.add(call);
+        parts.loop.wake();
+      },
+      propose: (call, method, body) => this.propose(call, method, body),
+    });
     this.local = [];
     this.longRanges = [];
   }
@@ -92,11 +107,16 @@ export class Requests {
       call.span = tracer.start(`member.${methodName(call.method)}`, call.trace);
     }
     try {
-      this.route(call);
+      if (this.mayPass(call)) this.route(call);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       call.fail(malformedRequest(error.message));
     }
+  }
+
+  /** False when it was refused, or waits for the question whether it is. Costs nothing while authentication is off. */
+  private mayPass(call: LinkCall): boolean {
+    return !this.parts.machine.auth.enabled || leaderKnows(call.method) || this.auth.admit(call);
   }
 
   private route(call: LinkCall): void {
@@ -116,7 +136,7 @@ export class Requests {
         return leases.grant(call, (body) => this.propose(call, Method.leaseGrant, body));
       case Method.leaseKeepAlive:
       case Method.leaseTimeToLive:
-        return leases.take(call);
+        return leases.take(call, () => !this.parts.machine.auth.enabled || this.auth.admit(call));
       case Method.memberAdd:
       case Method.memberRemove:
       case Method.memberPromote:
@@ -142,6 +162,7 @@ export class Requests {
         if (readAlarm(call.body).action === 'get') return this.parts.reads.add(call);
         return this.propose(call, Method.alarm, call.body);
     }
+    if (isAuth(call.method)) return this.auth.take(call);
     call.fail({
       code: Code.unimplemented,
       message: `etcdserver: ${methodName(call.method)} is not served yet`,
@@ -154,6 +175,8 @@ export class Requests {
       case Method.backup:
       case Method.watchHistory:
       case Method.defragment:
+      case Method.identify:
+      case Method.authSync:
         return true;
       case Method.range:
         return readRangeRequest(call.body).serializable;
@@ -193,6 +216,25 @@ export class Requests {
 
   /** Reads from the state as the last commit left it, and replies. */
   serve(call: LinkCall): void {
+    if (this.parts.machine.auth.enabled || call.standing === 'doubted') this.serveChecked(call);
+    else this.answer(call);
+  }
+
+  /** Once more, by the state that it is answered from. */
+  private serveChecked(call: LinkCall): void {
+    const wasDoubted = call.standing === 'doubted';
+    if (wasDoubted) call.standing = 'settled';
+    try {
+      if (!this.auth.admit(call)) return;
+      if (wasDoubted) this.route(call);
+      else this.answer(call);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      call.fail(malformedRequest(error.message));
+    }
+  }
+
+  private answer(call: LinkCall): void {
     const { machine } = this.parts;
     switch (call.method) {
       case Method.range:
@@ -220,6 +262,8 @@ export class Requests {
           else call.fail({ code: Code.unknown, message: error.message });
         });
         return;
+      default:
+        this.auth.serve(call);
     }
   }
 
@@ -300,4 +344,14 @@ export class Requests {
     });
     call.reply(encodeWatchHistoryResponse(result));
   }
+}
+
+function isAuth(method: number): boolean {
+  if (method === Method.identify || method === Method.authSync) return true;
+  return method >= Method.authEnable && method <= Method.roleRevokePermission;
+}
+
+/** Checked where it is answered: which keys a lease has is certain only where its time is known. */
+function leaderKnows(method: number): boolean {
+  return method === Method.leaseKeepAlive || method === Method.leaseTimeToLive;
 }

@@ -1,4 +1,6 @@
 /** The gateway of this process: ports put together, client port bound, one call to stop it all. */
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { type Channel, MetricRegistry } from '@quoin/base';
 import { Gateway, JsonApi } from '@quoin/gateway';
 import { RealClock } from './clock.ts';
@@ -17,6 +19,7 @@ import { dialStream } from './stream-channel.ts';
 import { startTelemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
 import type { TlsPlanes } from './tls/node-tls.ts';
+import { commonName, peerCertificate } from './tls/peer-identity.ts';
 import { releaseVersion } from './version.ts';
 
 export interface GatewayRole {
@@ -85,7 +88,10 @@ export async function startGateway(
   );
   const routes = clientRoutes(gateway, [...pages, metrics]);
   const span = telemetry?.edge.bind(telemetry);
+  const certUser = config.clientCertAuth ? certificateUser : () => '';
   const http = new ClientHttp({
+    certUser,
+    refusesCertUsers: () => gateway.authEnabled,
     access: { cors: config.cors, hostWhitelist: config.hostWhitelist },
     json: config.enableGrpcGateway
       ? new JsonApi(gateway, { maxRequestBytes: config.maxRequestBytes }, { clock, timers, span })
@@ -101,6 +107,7 @@ export async function startGateway(
     keepaliveIntervalMs: config.grpcKeepaliveIntervalMs,
     keepaliveTimeoutMs: config.grpcKeepaliveTimeoutMs,
     telemetry,
+    certUser,
     plain: http.onPlain,
     plainStream: http.onPlainStream,
   });
@@ -133,6 +140,13 @@ export async function startGateway(
       await telemetry?.shutdown();
     },
   };
+}
+
+/** The common name of the certificate that a client has shown, when it was found good. */
+function certificateUser(socket: Socket): string {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return '';
+  const certificate = peerCertificate(socket);
+  return certificate === undefined ? '' : commonName(certificate);
 }
 
 function memberUrls(config: NodeConfig): string[] {

@@ -6,6 +6,7 @@
  *                   │ no: 421                        │ 200       └───► the other routes
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { utf8 } from '@quoin/base';
 import type { JsonApi, JsonCall, JsonHeader, JsonRequest, JsonResponse } from '@quoin/gateway';
 import type { PlainCall, PlainHead, PlainReply, PlainRequest, PlainResponse } from '@quoin/rpc';
@@ -27,6 +28,10 @@ export interface ClientHttpOptions {
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
   /** A request was refused for its Host header. */
   readonly onRefusedHost?: (host: string) => void;
+  /** The user that a connection's certificate names; empty: none. */
+  readonly certUser?: (socket: Socket) => string;
+  /** True while authentication is on: here such a user would be overlooked, so his request is refused, as etcd does. */
+  readonly refusesCertUsers?: () => boolean;
 }
 
 /** Answer that needs no route. */
@@ -54,7 +59,8 @@ export class ClientHttp {
     for (const { name, value } of corsHeaders(access, headers.origin)) response.setHeader(name, value);
     const path = pathOf(request.url ?? '/');
     const host = 'encrypted' in socket ? undefined : (headers.host ?? '');
-    const verdict = this.judge(request.method ?? '', path, host);
+    const certUser = this.options.certUser?.(socket) ?? '';
+    const verdict = this.judge(request.method ?? '', path, host, certUser);
     if (verdict !== undefined) answerHttp1(request, response, verdict);
     else if (json?.serves(path)) serveHttp1(json, path, request, response);
     else onHttp1(request, response);
@@ -71,11 +77,17 @@ export class ClientHttp {
     head: PlainHead,
     response: PlainResponse,
     peer: string,
+    certUser: string,
   ): PlainCall | undefined => {
     const { access, json } = this.options;
     const cors = corsHeaders(access, headerOf(head, 'origin'));
     const path = pathOf(head.path);
-    const verdict = this.judge(head.method, path, headerOf(head, ':authority') ?? headerOf(head, 'host'));
+    const verdict = this.judge(
+      head.method,
+      path,
+      headerOf(head, ':authority') ?? headerOf(head, 'host'),
+      certUser,
+    );
     if (verdict !== undefined) {
       response.begin(verdict.status, [...verdict.headers, ...cors]);
       response.end(utf8(verdict.body));
@@ -98,11 +110,19 @@ export class ClientHttp {
   };
 
   /** `host`: undefined on connections with TLS, where any name will do. */
-  private judge(method: string, path: string, host: string | undefined): Verdict | undefined {
+  private judge(
+    method: string,
+    path: string,
+    host: string | undefined,
+    certUser: string,
+  ): Verdict | undefined {
     const { access, json, onRefusedHost } = this.options;
     if (host !== undefined && !allows(access.hostWhitelist, nameOf(host))) {
       onRefusedHost?.(nameOf(host));
       return { status: 421, headers: [plainText, noSniff], body: hostRefusal(nameOf(host)) };
+    }
+    if (certUser !== '' && /^\/v3(?:beta)?\//.test(path) && this.options.refusesCertUsers?.() === true) {
+      return { status: 400, headers: [plainText, noSniff], body: certUserRefusal };
     }
     if (method === 'OPTIONS') return { status: 200, headers: [], body: '' };
     // Without the JSON API its paths are unknown, whatever the method.
@@ -112,6 +132,10 @@ export class ClientHttp {
     return undefined;
   }
 }
+
+/** etcd's own words; its clients may look for them. */
+const certUserRefusal =
+  'CommonName of client sending a request against gateway will be ignored and not used as expected\n';
 
 const nothing = (): void => {};
 const ignored: JsonCall = { body: nothing, endOfBody: nothing, abort: nothing, drained: nothing };

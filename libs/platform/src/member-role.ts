@@ -23,10 +23,12 @@ import { InternalServer, peerPath } from './grpc-channel.ts';
 import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
 import type { Logger } from './logger.ts';
+import { BcryptPasswords } from './passwords.ts';
 import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RocksBackends } from './rocks-backend.ts';
 import { endProcess, programOf } from './run.ts';
+import { openSigner } from './signer.ts';
 import { dialStream } from './stream-channel.ts';
 import { startTelemetry, type Telemetry } from './telemetry.ts';
 import { RealTimers } from './timers.ts';
@@ -173,6 +175,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         autoCompactionRetention: config.autoCompactionRetention,
         compactionBatchLimit: config.compactionBatchLimit,
         compactionSleepIntervalMs: config.compactionSleepIntervalMs,
+        authTokenTtlSeconds: config.authTokenTtlSeconds,
       },
       ports,
       (error, member) => {
@@ -201,6 +204,7 @@ function memberPorts(
     disk = mountDisk(disk, walPath, new RealDisk(config.walDir));
   }
   if (config.unsafeNoFsync) disk = withoutSync(disk);
+  const signer = openSigner(config.authToken);
   const ring = KeyRing.read(config.encryption);
   const isBegun = holdsFiles(config.walDir === '' ? join(dataDir, walPath) : config.walDir);
   const sealer = openDataKey(dataDir, ring, isBegun, log);
@@ -213,6 +217,8 @@ function memberPorts(
     tracer: telemetry?.tracer,
     metrics,
     digest: new RealDigest(),
+    passwords: new BcryptPasswords({ cost: config.bcryptCost }),
+    ...(signer === undefined ? {} : { signer }),
     disk,
     backends: sealer === undefined ? backends : new SealedBackends(backends, sealer),
     sealer,

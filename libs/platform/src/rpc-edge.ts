@@ -29,6 +29,8 @@ export interface RpcEdgeOptions {
   readonly keepaliveIntervalMs: number;
   readonly keepaliveTimeoutMs: number;
   readonly telemetry: Telemetry | undefined;
+  /** The user that a connection's certificate names; empty: none. */
+  readonly certUser?: (socket: Socket) => string;
   /** Requests that are not gRPC: the routes of HTTP/1.1. */
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
   /** Asked first: requests whose bodies are streams. */
@@ -47,6 +49,7 @@ const streamingPaths: ReadonlySet<string> = new Set(
 export class RpcEdge implements Http2Edge {
   private readonly options: GrpcServerOptions;
   private readonly ports: GrpcServerPorts;
+  private readonly certUser: (socket: Socket) => string;
   private readonly connections = new Set<EdgeConnection>();
   private readonly timer: NodeJS.Timeout;
   /** Connections with output: one setImmediate writes for all of them. */
@@ -68,6 +71,7 @@ export class RpcEdge implements Http2Edge {
       keepaliveTimeoutMs: options.keepaliveTimeoutMs,
     };
     const { telemetry } = options;
+    this.certUser = options.certUser ?? (() => '');
     this.ports = {
       clock: new RealClock(),
       handler,
@@ -87,7 +91,13 @@ export class RpcEdge implements Http2Edge {
   }
 
   accept(socket: Socket): void {
-    const connection = new EdgeConnection(socket, this.options, this.ports, (c) => this.enqueue(c));
+    const connection = new EdgeConnection(
+      socket,
+      this.options,
+      this.ports,
+      (c) => this.enqueue(c),
+      this.certUser(socket),
+    );
     this.connections.add(connection);
     socket.once('close', () => this.connections.delete(connection));
     connection.begin();
@@ -121,15 +131,18 @@ class EdgeConnection {
     options: GrpcServerOptions,
     ports: GrpcServerPorts,
     onOutput: (connection: EdgeConnection) => void,
+    certUser: string,
   ) {
     this.socket = socket;
-    this.server = new GrpcServerConnection(options, ports, `${socket.remoteAddress}:${socket.remotePort}`, {
+    const events = {
       onOutput: () => onOutput(this),
       onClose: () => {
         this.closing = true;
         this.write();
       },
-    });
+    };
+    const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+    this.server = new GrpcServerConnection(options, ports, peer, events, certUser);
   }
 
   begin(): void {

@@ -282,7 +282,7 @@ function otherValue(spec: FlagSpec): string {
   if (spec.kind === 'bool') return spec.default === 'true' ? 'false' : 'true';
   if (spec.kind === 'duration') return '77m';
   if (spec.kind === 'string' || spec.kind === 'list') return 'other';
-  return '77';
+  return spec.name === 'bcrypt-cost' ? '7' : '77';
 }
 
 /** Without these such a flag has nothing to act on, which is a notice of its own. */

@@ -28,6 +28,8 @@ export interface GrpcCallContext {
   metadata(key: string): string | undefined;
   readonly trace: Uint8Array | undefined;
   readonly peer: string;
+  /** The user that the connection's certificate names; empty: none. */
+  readonly certUser: string;
 }
 
 /** One streaming call. The handler sets the `on…` members before it returns. */
@@ -83,7 +85,7 @@ export interface GrpcServerPorts {
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
   /** Asked before `plain`: takes requests whose bodies are streams, in either direction. Undefined: not this one. */
   readonly plainStream?:
-    | ((head: PlainHead, response: PlainResponse, peer: string) => PlainCall | undefined)
+    | ((head: PlainHead, response: PlainResponse, peer: string, certUser: string) => PlainCall | undefined)
     | undefined;
 }
 
@@ -147,6 +149,7 @@ export class GrpcServerConnection {
   private readonly options: GrpcServerOptions;
   private readonly ports: GrpcServerPorts;
   private readonly peer: string;
+  private readonly certUser: string;
   private readonly timedStreams = new Set<StreamingCall>();
 
   constructor(
@@ -154,10 +157,12 @@ export class GrpcServerConnection {
     ports: GrpcServerPorts,
     peer: string,
     events: Pick<ConnectionEvents, 'onOutput' | 'onClose'>,
+    certUser = '',
   ) {
     this.options = options;
     this.ports = ports;
     this.peer = peer;
+    this.certUser = certUser;
     this.connection = new Connection(
       options,
       {
@@ -216,6 +221,7 @@ export class GrpcServerConnection {
       metadata: find,
       trace: span?.context,
       peer: this.peer,
+      certUser: this.certUser,
     };
     const call = this.ports.isStreaming(path)
       ? new StreamingCall(this.connection, stream, this.options, this.ports, context, span, this.timedStreams)
@@ -238,7 +244,7 @@ export class GrpcServerConnection {
   ): StreamHandler | undefined {
     const head = { method: find(':method')!, path: find(':path')!, headers };
     const response = new StreamedResponse(this.connection, stream);
-    const call = this.ports.plainStream?.(head, response, this.peer);
+    const call = this.ports.plainStream?.(head, response, this.peer, this.certUser);
     if (call !== undefined) {
       if (end) call.endOfBody();
       return plainHandler(this.connection, stream, call);

@@ -18,6 +18,7 @@ import { simDigest } from './digest.ts';
 import { type CrashOutcome, SimDisk, type SimDiskOptions } from './disk.ts';
 import { MemoryEngines } from './memory-backend.ts';
 import { SimNetwork, type SimNetworkOptions } from './network.ts';
+import { simPasswords } from './passwords.ts';
 import { Scheduler } from './scheduler.ts';
 
 export interface SimClusterOptions {
@@ -299,6 +300,7 @@ export class SimCluster {
       tracer: this.options.tracer,
       metrics: node.metrics,
       digest: simDigest,
+      passwords: simPasswords(timers),
       disk: node.disk.port(host),
       backends: node.engines.port({ timers, flushMs: this.options.flushMs ?? 1 }),
       dialPeer: (url): Channel => this.network.dial(host, url),

@@ -49,6 +49,9 @@ export class SimStream {
 export class SimGateway {
   readonly host: SimHost;
   readonly gateway: Gateway;
+  /** What the next calls come with: a token, or the name in a verified certificate. */
+  token = '';
+  certUser = '';
   private readonly cluster: SimCluster;
 
   constructor(cluster: SimCluster, name: string, limits: Partial<GatewayLimits> = {}) {
@@ -103,6 +106,13 @@ export class SimGateway {
   }
 
   private context(): CallContext {
-    return { deadlineMs: undefined, metadata: () => undefined, trace: undefined, peer: '127.0.0.1:1' };
+    const { token, certUser } = this;
+    return {
+      deadlineMs: undefined,
+      metadata: (key) => (key === 'token' && token !== '' ? token : undefined),
+      trace: undefined,
+      peer: '127.0.0.1:1',
+      certUser,
+    };
   }
 }

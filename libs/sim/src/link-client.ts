@@ -68,7 +68,8 @@ export class LinkClient {
     }
     this.waiting.set(id, { cb, parts: [], onPart: options.onPart });
     const trace = options.trace ?? emptyBytes;
-    const request: LinkRequest = { id, method, body, timeoutMs: options.timeoutMs ?? 0, trace, token: '' };
+    const { timeoutMs = 0, token = '' } = options;
+    const request: LinkRequest = { id, method, body, timeoutMs, trace, token, certUser: '', own: false };
     channel.send(
       encodeLinkUp({ hello: undefined, requests: [request], subscribes: [], cancels: [], credits: [] }),
     );
@@ -138,6 +139,7 @@ export class LinkClient {
 
 export interface RequestOptions {
   readonly timeoutMs?: number;
+  readonly token?: string;
   readonly trace?: Uint8Array;
   /** Takes the parts of a long answer as they come. The last one is the answer's body. */
   readonly onPart?: (body: Uint8Array) => void;

@@ -313,17 +313,11 @@ const authFlags: readonly Row[] = [
     'auth-token',
     'string',
     'simple',
-    'Kind of token: simple or jwt with its options.',
-    later('authentication is not built yet'),
+    'Kind of token: simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=10m.',
+    on(stores),
   ],
-  ['bcrypt-cost', 'uint', '10', 'Cost of hashing a password.', later('authentication is not built yet')],
-  [
-    'auth-token-ttl',
-    'uint',
-    '300',
-    'Seconds that a simple token lives.',
-    later('authentication is not built yet'),
-  ],
+  ['bcrypt-cost', 'uint', '10', 'Cost of hashing a password, 4 to 31.', on(stores)],
+  ['auth-token-ttl', 'uint', '300', 'Seconds that a simple token lives after its last use.', on(stores)],
 ];
 
 const monitoringFlags: readonly Row[] = [

@@ -1,4 +1,5 @@
 import type { KeySource } from '../encryption/key-ring.ts';
+import { bcryptCostMax, bcryptCostMin } from '../passwords.ts';
 import { checkFeatureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
@@ -74,6 +75,12 @@ export interface NodeConfig {
   readonly cors: readonly string[];
   /** Host names; empty or with `*`: all. */
   readonly hostWhitelist: readonly string[];
+  /** A client's certificate names its user where he has no token. */
+  readonly clientCertAuth: boolean;
+  /** As given: `simple`, or `jwt` with its options. */
+  readonly authToken: string;
+  readonly authTokenTtlSeconds: number;
+  readonly bcryptCost: number;
   readonly unsafeNoFsync: boolean;
   readonly metrics: 'basic' | 'extensive';
   readonly log: LogConfig;
@@ -183,6 +190,8 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     enableGrpcGateway: v.bool('enable-grpc-gateway'),
     cors: corsOrigins(v),
     hostWhitelist: v.list('host-whitelist'),
+    clientCertAuth: v.bool('client-cert-auth'),
+    ...authOf(v, stores, notices),
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
     log: logConfig(v),
@@ -375,6 +384,25 @@ function requestBytes(v: Values, notices: string[]): number {
     notices.push(`--max-request-bytes of ${bytes} exceeds the recommended ${recommendedRequestBytes}`);
   }
   return bytes;
+}
+
+const bcryptCostDefault = 10;
+
+/** A cost that bcrypt does not know is replaced by the default, as etcd does. */
+function authOf(
+  v: Values,
+  stores: boolean,
+  notices: string[],
+): Pick<NodeConfig, 'authToken' | 'authTokenTtlSeconds' | 'bcryptCost'> {
+  let bcryptCost = v.number('bcrypt-cost');
+  if (stores && (bcryptCost < bcryptCostMin || bcryptCost > bcryptCostMax)) {
+    notices.push(
+      `--bcrypt-cost must be from ${bcryptCostMin} to ${bcryptCostMax} (set to ${bcryptCost}); using ${bcryptCostDefault}`,
+    );
+    bcryptCost = bcryptCostDefault;
+  }
+  const authTokenTtlSeconds = atLeast(v, 'auth-token-ttl', stores ? 1 : 0);
+  return { authToken: v.text('auth-token'), authTokenTtlSeconds, bcryptCost };
 }
 
 type ClientTuning = Pick<

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file internal/v1/link.proto.
  */
 export const file_internal_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("ChZpbnRlcm5hbC92MS9saW5rLnByb3RvEhFxdW9pbi5pbnRlcm5hbC52MSLaAQoGTGlua1VwEisKBWhlbGxvGAEgASgLMhwucXVvaW4uaW50ZXJuYWwudjEuTGlua0hlbGxvEjAKCHJlcXVlc3RzGAIgAygLMh4ucXVvaW4uaW50ZXJuYWwudjEuTGlua1JlcXVlc3QSNAoKc3Vic2NyaWJlcxgDIAMoCzIgLnF1b2luLmludGVybmFsLnYxLkZlZWRTdWJzY3JpYmUSDwoHY2FuY2VscxgEIAMoBBIqCgdjcmVkaXRzGAUgAygLMhkucXVvaW4uaW50ZXJuYWwudjEuQ3JlZGl0IkIKCUxpbmtIZWxsbxIQCghwcm90b2NvbBgBIAEoDRIPCgdnYXRld2F5GAIgASgJEhIKCmNsdXN0ZXJfaWQYAyABKAYihAEKC0xpbmtSZXF1ZXN0EgoKAmlkGAEgASgEEikKBm1ldGhvZBgCIAEoDjIZLnF1b2luLmludGVybmFsLnYxLk1ldGhvZBIMCgRib2R5GAMgASgMEhIKCnRpbWVvdXRfbXMYBCABKAQSDQoFdHJhY2UYBSABKAwSDQoFdG9rZW4YBiABKAkiVQoNRmVlZFN1YnNjcmliZRIMCgRmZWVkGAEgASgEEhUKDWZyb21fcmV2aXNpb24YAiABKAMSDwoHcHJldl9rdhgDIAEoCBIOCgZjYW5jZWwYBCABKAgiMQoGQ3JlZGl0EgoKAmlkGAEgASgEEgwKBGZlZWQYAiABKAgSDQoFYnl0ZXMYAyABKAQixgEKCExpbmtEb3duEi8KB3dlbGNvbWUYASABKAsyHi5xdW9pbi5pbnRlcm5hbC52MS5MaW5rV2VsY29tZRItCgdyZXBsaWVzGAIgAygLMhwucXVvaW4uaW50ZXJuYWwudjEuTGlua1JlcGx5Ei0KBXN0YXRlGAMgASgLMh4ucXVvaW4uaW50ZXJuYWwudjEuTWVtYmVyU3RhdGUSKwoFZmVlZHMYBCADKAsyHC5xdW9pbi5pbnRlcm5hbC52MS5GZWVkQmF0Y2giVAoLTGlua1dlbGNvbWUSEAoIcHJvdG9jb2wYASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoBhIRCgltZW1iZXJfaWQYAyABKAYSDAoEbmFtZRgEIAEoCSJlCglMaW5rUmVwbHkSCgoCaWQYASABKAQSDAoEY29kZRgCIAEoDRIPCgdtZXNzYWdlGAMgASgJEgwKBGJvZHkYBCABKAwSDAoEbW9yZRgFIAEoCBIRCglub3RfdGFrZW4YBiABKAgirwEKC01lbWJlclN0YXRlEg4KBmxlYWRlchgBIAEoBhIMCgR0ZXJtGAIgASgEEhAKCHJldmlzaW9uGAMgASgDEhgKEGNvbXBhY3RfcmV2aXNpb24YBCABKAMSFQoNYXBwbGllZF9pbmRleBgFIAEoBBIPCgdsZWFybmVyGAYgASgIEi4KB21lbWJlcnMYByADKAsyHS5xdW9pbi5pbnRlcm5hbC52MS5NZW1iZXJJbmZvIl8KCk1lbWJlckluZm8SCgoCaWQYASABKAYSDAoEbmFtZRgCIAEoCRIRCglwZWVyX3VybHMYAyADKAkSEwoLY2xpZW50X3VybHMYBCADKAkSDwoHbGVhcm5lchgFIAEoCCJ5CglGZWVkQmF0Y2gSDAoEZmVlZBgBIAEoBBIyCglyZXZpc2lvbnMYAiADKAsyHy5xdW9pbi5pbnRlcm5hbC52MS5GZWVkUmV2aXNpb24SEAoIcmV2aXNpb24YAyABKAMSGAoQY29tcGFjdF9yZXZpc2lvbhgEIAEoAyIwCgxGZWVkUmV2aXNpb24SEAoIcmV2aXNpb24YASABKAMSDgoGZXZlbnRzGAIgAygMIoUBChNXYXRjaEhpc3RvcnlSZXF1ZXN0EgsKA2tleRgBIAEoDBIRCglyYW5nZV9lbmQYAiABKAwSFQoNZnJvbV9yZXZpc2lvbhgDIAEoAxITCgt0b19yZXZpc2lvbhgEIAEoAxIPCgdwcmV2X2t2GAUgASgIEhEKCW1heF9ieXRlcxgGIAEoBCJ7ChRXYXRjaEhpc3RvcnlSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5xdW9pbi5pbnRlcm5hbC52MS5GZWVkUmV2aXNpb24SFQoNbmV4dF9yZXZpc2lvbhgCIAEoAxIYChBjb21wYWN0X3JldmlzaW9uGAMgASgDIiUKDUJhY2t1cFJlcXVlc3QSFAoMd2luZG93X2J5dGVzGAEgASgEKpUFCgZNZXRob2QSFgoSTUVUSE9EX1VOU1BFQ0lGSUVEEAASEAoMTUVUSE9EX1JBTkdFEAESDgoKTUVUSE9EX1BVVBACEhcKE01FVEhPRF9ERUxFVEVfUkFOR0UQAxIOCgpNRVRIT0RfVFhOEAQSEgoOTUVUSE9EX0NPTVBBQ1QQBRIWChJNRVRIT0RfTEVBU0VfR1JBTlQQBhIXChNNRVRIT0RfTEVBU0VfUkVWT0tFEAcSGwoXTUVUSE9EX0xFQVNFX0tFRVBfQUxJVkUQCBIdChlNRVRIT0RfTEVBU0VfVElNRV9UT19MSVZFEAkSFwoTTUVUSE9EX0xFQVNFX0xFQVNFUxAKEhUKEU1FVEhPRF9NRU1CRVJfQUREEAsSGAoUTUVUSE9EX01FTUJFUl9SRU1PVkUQDBIYChRNRVRIT0RfTUVNQkVSX1VQREFURRANEhYKEk1FVEhPRF9NRU1CRVJfTElTVBAOEhkKFU1FVEhPRF9NRU1CRVJfUFJPTU9URRAPEhAKDE1FVEhPRF9BTEFSTRAQEhEKDU1FVEhPRF9TVEFUVVMQERIVChFNRVRIT0RfREVGUkFHTUVOVBASEg8KC01FVEhPRF9IQVNIEBMSEgoOTUVUSE9EX0hBU0hfS1YQFBIWChJNRVRIT0RfTU9WRV9MRUFERVIQFRIUChBNRVRIT0RfRE9XTkdSQURFEBYSEwoPTUVUSE9EX1NOQVBTSE9UEBcSDwoLTUVUSE9EX0FVVEgQGBIYChRNRVRIT0RfV0FUQ0hfSElTVE9SWRBAEhEKDU1FVEhPRF9CQUNLVVAQQRIVChFNRVRIT0RfQVRUUklCVVRFUxBCEhcKE01FVEhPRF9MRUFTRV9FWFBJUkUQQ2IGcHJvdG8z");
+  fileDesc("ChZpbnRlcm5hbC92MS9saW5rLnByb3RvEhFxdW9pbi5pbnRlcm5hbC52MSLaAQoGTGlua1VwEisKBWhlbGxvGAEgASgLMhwucXVvaW4uaW50ZXJuYWwudjEuTGlua0hlbGxvEjAKCHJlcXVlc3RzGAIgAygLMh4ucXVvaW4uaW50ZXJuYWwudjEuTGlua1JlcXVlc3QSNAoKc3Vic2NyaWJlcxgDIAMoCzIgLnF1b2luLmludGVybmFsLnYxLkZlZWRTdWJzY3JpYmUSDwoHY2FuY2VscxgEIAMoBBIqCgdjcmVkaXRzGAUgAygLMhkucXVvaW4uaW50ZXJuYWwudjEuQ3JlZGl0IkIKCUxpbmtIZWxsbxIQCghwcm90b2NvbBgBIAEoDRIPCgdnYXRld2F5GAIgASgJEhIKCmNsdXN0ZXJfaWQYAyABKAYipAEKC0xpbmtSZXF1ZXN0EgoKAmlkGAEgASgEEikKBm1ldGhvZBgCIAEoDjIZLnF1b2luLmludGVybmFsLnYxLk1ldGhvZBIMCgRib2R5GAMgASgMEhIKCnRpbWVvdXRfbXMYBCABKAQSDQoFdHJhY2UYBSABKAwSDQoFdG9rZW4YBiABKAkSEQoJY2VydF91c2VyGAcgASgJEgsKA293bhgIIAEoCCJVCg1GZWVkU3Vic2NyaWJlEgwKBGZlZWQYASABKAQSFQoNZnJvbV9yZXZpc2lvbhgCIAEoAxIPCgdwcmV2X2t2GAMgASgIEg4KBmNhbmNlbBgEIAEoCCIxCgZDcmVkaXQSCgoCaWQYASABKAQSDAoEZmVlZBgCIAEoCBINCgVieXRlcxgDIAEoBCLUAQoITGlua0Rvd24SLwoHd2VsY29tZRgBIAEoCzIeLnF1b2luLmludGVybmFsLnYxLkxpbmtXZWxjb21lEi0KB3JlcGxpZXMYAiADKAsyHC5xdW9pbi5pbnRlcm5hbC52MS5MaW5rUmVwbHkSLQoFc3RhdGUYAyABKAsyHi5xdW9pbi5pbnRlcm5hbC52MS5NZW1iZXJTdGF0ZRIrCgVmZWVkcxgEIAMoCzIcLnF1b2luLmludGVybmFsLnYxLkZlZWRCYXRjaBIMCgRhdXRoGAUgASgMIp4BCghBdXRoVmlldxIPCgdlbmFibGVkGAEgASgIEhAKCHJldmlzaW9uGAIgASgEEg8KB3ZlcnNpb24YAyABKAQSLgoFdXNlcnMYBCADKAsyHy5xdW9pbi5pbnRlcm5hbC52MS5BdXRoVXNlclZpZXcSLgoFcm9sZXMYBSADKAsyHy5xdW9pbi5pbnRlcm5hbC52MS5BdXRoUm9sZVZpZXciKwoMQXV0aFVzZXJWaWV3EgwKBG5hbWUYASABKAkSDQoFcm9sZXMYAiADKAkiVAoMQXV0aFJvbGVWaWV3EgwKBG5hbWUYASABKAkSNgoLcGVybWlzc2lvbnMYAiADKAsyIS5xdW9pbi5pbnRlcm5hbC52MS5BdXRoUGVybWlzc2lvbiI+Cg5BdXRoUGVybWlzc2lvbhIMCgR0eXBlGAEgASgNEgsKA2tleRgCIAEoDBIRCglyYW5nZV9lbmQYAyABKAwiTgoISWRlbnRpdHkSDAoEdXNlchgBIAEoCRIVCg1hdXRoX3JldmlzaW9uGAIgASgEEg0KBXRva2VuGAMgASgJEg4KBnR0bF9tcxgEIAEoBCJUCgtMaW5rV2VsY29tZRIQCghwcm90b2NvbBgBIAEoDRISCgpjbHVzdGVyX2lkGAIgASgGEhEKCW1lbWJlcl9pZBgDIAEoBhIMCgRuYW1lGAQgASgJImUKCUxpbmtSZXBseRIKCgJpZBgBIAEoBBIMCgRjb2RlGAIgASgNEg8KB21lc3NhZ2UYAyABKAkSDAoEYm9keRgEIAEoDBIMCgRtb3JlGAUgASgIEhEKCW5vdF90YWtlbhgGIAEoCCKvAQoLTWVtYmVyU3RhdGUSDgoGbGVhZGVyGAEgASgGEgwKBHRlcm0YAiABKAQSEAoIcmV2aXNpb24YAyABKAMSGAoQY29tcGFjdF9yZXZpc2lvbhgEIAEoAxIVCg1hcHBsaWVkX2luZGV4GAUgASgEEg8KB2xlYXJuZXIYBiABKAgSLgoHbWVtYmVycxgHIAMoCzIdLnF1b2luLmludGVybmFsLnYxLk1lbWJlckluZm8iXwoKTWVtYmVySW5mbxIKCgJpZBgBIAEoBhIMCgRuYW1lGAIgASgJEhEKCXBlZXJfdXJscxgDIAMoCRITCgtjbGllbnRfdXJscxgEIAMoCRIPCgdsZWFybmVyGAUgASgIInkKCUZlZWRCYXRjaBIMCgRmZWVkGAEgASgEEjIKCXJldmlzaW9ucxgCIAMoCzIfLnF1b2luLmludGVybmFsLnYxLkZlZWRSZXZpc2lvbhIQCghyZXZpc2lvbhgDIAEoAxIYChBjb21wYWN0X3JldmlzaW9uGAQgASgDIjAKDEZlZWRSZXZpc2lvbhIQCghyZXZpc2lvbhgBIAEoAxIOCgZldmVudHMYAiADKAwihQEKE1dhdGNoSGlzdG9yeVJlcXVlc3QSCwoDa2V5GAEgASgMEhEKCXJhbmdlX2VuZBgCIAEoDBIVCg1mcm9tX3JldmlzaW9uGAMgASgDEhMKC3RvX3JldmlzaW9uGAQgASgDEg8KB3ByZXZfa3YYBSABKAgSEQoJbWF4X2J5dGVzGAYgASgEInsKFFdhdGNoSGlzdG9yeVJlc3BvbnNlEjIKCXJldmlzaW9ucxgBIAMoCzIfLnF1b2luLmludGVybmFsLnYxLkZlZWRSZXZpc2lvbhIVCg1uZXh0X3JldmlzaW9uGAIgASgDEhgKEGNvbXBhY3RfcmV2aXNpb24YAyABKAMiJQoNQmFja3VwUmVxdWVzdBIUCgx3aW5kb3dfYnl0ZXMYASABKAQq5ggKBk1ldGhvZBIWChJNRVRIT0RfVU5TUEVDSUZJRUQQABIQCgxNRVRIT0RfUkFOR0UQARIOCgpNRVRIT0RfUFVUEAISFwoTTUVUSE9EX0RFTEVURV9SQU5HRRADEg4KCk1FVEhPRF9UWE4QBBISCg5NRVRIT0RfQ09NUEFDVBAFEhYKEk1FVEhPRF9MRUFTRV9HUkFOVBAGEhcKE01FVEhPRF9MRUFTRV9SRVZPS0UQBxIbChdNRVRIT0RfTEVBU0VfS0VFUF9BTElWRRAIEh0KGU1FVEhPRF9MRUFTRV9USU1FX1RPX0xJVkUQCRIXChNNRVRIT0RfTEVBU0VfTEVBU0VTEAoSFQoRTUVUSE9EX01FTUJFUl9BREQQCxIYChRNRVRIT0RfTUVNQkVSX1JFTU9WRRAMEhgKFE1FVEhPRF9NRU1CRVJfVVBEQVRFEA0SFgoSTUVUSE9EX01FTUJFUl9MSVNUEA4SGQoVTUVUSE9EX01FTUJFUl9QUk9NT1RFEA8SEAoMTUVUSE9EX0FMQVJNEBASEQoNTUVUSE9EX1NUQVRVUxAREhUKEU1FVEhPRF9ERUZSQUdNRU5UEBISDwoLTUVUSE9EX0hBU0gQExISCg5NRVRIT0RfSEFTSF9LVhAUEhYKEk1FVEhPRF9NT1ZFX0xFQURFUhAVEhQKEE1FVEhPRF9ET1dOR1JBREUQFhITCg9NRVRIT0RfU05BUFNIT1QQFxIWChJNRVRIT0RfQVVUSF9FTkFCTEUQIBIXChNNRVRIT0RfQVVUSF9ESVNBQkxFECESFgoSTUVUSE9EX0FVVEhfU1RBVFVTECISFwoTTUVUSE9EX0FVVEhFTlRJQ0FURRAjEhMKD01FVEhPRF9VU0VSX0FERBAkEhMKD01FVEhPRF9VU0VSX0dFVBAlEhQKEE1FVEhPRF9VU0VSX0xJU1QQJhIWChJNRVRIT0RfVVNFUl9ERUxFVEUQJxIfChtNRVRIT0RfVVNFUl9DSEFOR0VfUEFTU1dPUkQQKBIaChZNRVRIT0RfVVNFUl9HUkFOVF9ST0xFECkSGwoXTUVUSE9EX1VTRVJfUkVWT0tFX1JPTEUQKhITCg9NRVRIT0RfUk9MRV9BREQQKxITCg9NRVRIT0RfUk9MRV9HRVQQLBIUChBNRVRIT0RfUk9MRV9MSVNUEC0SFgoSTUVUSE9EX1JPTEVfREVMRVRFEC4SIAocTUVUSE9EX1JPTEVfR1JBTlRfUEVSTUlTU0lPThAvEiEKHU1FVEhPRF9ST0xFX1JFVk9LRV9QRVJNSVNTSU9OEDASGAoUTUVUSE9EX1dBVENIX0hJU1RPUlkQQBIRCg1NRVRIT0RfQkFDS1VQEEESFQoRTUVUSE9EX0FUVFJJQlVURVMQQhIXChNNRVRIT0RfTEVBU0VfRVhQSVJFEEMSEwoPTUVUSE9EX0lERU5USUZZEEQSFAoQTUVUSE9EX0FVVEhfU1lOQxBFIgQIGBAYYgZwcm90bzM");
 
 /**
  * Gateway to member.
@@ -125,11 +125,25 @@ export type LinkRequest = Message<"quoin.internal.v1.LinkRequest"> & {
   trace: Uint8Array;
 
   /**
-   * The client's token, as it came.
+   * The client's token: as it came, or the one of the same user that the gateway was given for it.
    *
    * @generated from field: string token = 6;
    */
   token: string;
+
+  /**
+   * Common name of the client's verified certificate, where there is no token.
+   *
+   * @generated from field: string cert_user = 7;
+   */
+  certUser: string;
+
+  /**
+   * The gateway asks for itself: only what shows neither keys nor values is answered.
+   *
+   * @generated from field: bool own = 8;
+   */
+  own: boolean;
 };
 
 /**
@@ -237,6 +251,13 @@ export type LinkDown = Message<"quoin.internal.v1.LinkDown"> & {
    * @generated from field: repeated quoin.internal.v1.FeedBatch feeds = 4;
    */
   feeds: FeedBatch[];
+
+  /**
+   * An AuthView: with the welcome, and before anything that came after a change of it.
+   *
+   * @generated from field: bytes auth = 5;
+   */
+  auth: Uint8Array;
 };
 
 /**
@@ -245,6 +266,160 @@ export type LinkDown = Message<"quoin.internal.v1.LinkDown"> & {
  */
 export const LinkDownSchema: GenMessage<LinkDown> = /*@__PURE__*/
   messageDesc(file_internal_v1_link, 5);
+
+/**
+ * Who may do what: all of the auth state but secrets.
+ *
+ * @generated from message quoin.internal.v1.AuthView
+ */
+export type AuthView = Message<"quoin.internal.v1.AuthView"> & {
+  /**
+   * @generated from field: bool enabled = 1;
+   */
+  enabled: boolean;
+
+  /**
+   * @generated from field: uint64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * Counts every change, also those that leave the revision as it is.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+
+  /**
+   * @generated from field: repeated quoin.internal.v1.AuthUserView users = 4;
+   */
+  users: AuthUserView[];
+
+  /**
+   * @generated from field: repeated quoin.internal.v1.AuthRoleView roles = 5;
+   */
+  roles: AuthRoleView[];
+};
+
+/**
+ * Describes the message quoin.internal.v1.AuthView.
+ * Use `create(AuthViewSchema)` to create a new message.
+ */
+export const AuthViewSchema: GenMessage<AuthView> = /*@__PURE__*/
+  messageDesc(file_internal_v1_link, 6);
+
+/**
+ * @generated from message quoin.internal.v1.AuthUserView
+ */
+export type AuthUserView = Message<"quoin.internal.v1.AuthUserView"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: repeated string roles = 2;
+   */
+  roles: string[];
+};
+
+/**
+ * Describes the message quoin.internal.v1.AuthUserView.
+ * Use `create(AuthUserViewSchema)` to create a new message.
+ */
+export const AuthUserViewSchema: GenMessage<AuthUserView> = /*@__PURE__*/
+  messageDesc(file_internal_v1_link, 7);
+
+/**
+ * @generated from message quoin.internal.v1.AuthRoleView
+ */
+export type AuthRoleView = Message<"quoin.internal.v1.AuthRoleView"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: repeated quoin.internal.v1.AuthPermission permissions = 2;
+   */
+  permissions: AuthPermission[];
+};
+
+/**
+ * Describes the message quoin.internal.v1.AuthRoleView.
+ * Use `create(AuthRoleViewSchema)` to create a new message.
+ */
+export const AuthRoleViewSchema: GenMessage<AuthRoleView> = /*@__PURE__*/
+  messageDesc(file_internal_v1_link, 8);
+
+/**
+ * @generated from message quoin.internal.v1.AuthPermission
+ */
+export type AuthPermission = Message<"quoin.internal.v1.AuthPermission"> & {
+  /**
+   * As in authpb: 0 read, 1 write, 2 both.
+   *
+   * @generated from field: uint32 type = 1;
+   */
+  type: number;
+
+  /**
+   * @generated from field: bytes key = 2;
+   */
+  key: Uint8Array;
+
+  /**
+   * @generated from field: bytes range_end = 3;
+   */
+  rangeEnd: Uint8Array;
+};
+
+/**
+ * Describes the message quoin.internal.v1.AuthPermission.
+ * Use `create(AuthPermissionSchema)` to create a new message.
+ */
+export const AuthPermissionSchema: GenMessage<AuthPermission> = /*@__PURE__*/
+  messageDesc(file_internal_v1_link, 9);
+
+/**
+ * Answer to METHOD_IDENTIFY.
+ *
+ * @generated from message quoin.internal.v1.Identity
+ */
+export type Identity = Message<"quoin.internal.v1.Identity"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * Of the auth state in which the user was identified.
+   *
+   * @generated from field: uint64 auth_revision = 2;
+   */
+  authRevision: bigint;
+
+  /**
+   * For the same user, and fresh: what the gateway sends on from here. Empty: the one it asked with.
+   *
+   * @generated from field: string token = 3;
+   */
+  token: string;
+
+  /**
+   * How long the gateway may go by this answer, in ms.
+   *
+   * @generated from field: uint64 ttl_ms = 4;
+   */
+  ttlMs: bigint;
+};
+
+/**
+ * Describes the message quoin.internal.v1.Identity.
+ * Use `create(IdentitySchema)` to create a new message.
+ */
+export const IdentitySchema: GenMessage<Identity> = /*@__PURE__*/
+  messageDesc(file_internal_v1_link, 10);
 
 /**
  * @generated from message quoin.internal.v1.LinkWelcome
@@ -276,7 +451,7 @@ export type LinkWelcome = Message<"quoin.internal.v1.LinkWelcome"> & {
  * Use `create(LinkWelcomeSchema)` to create a new message.
  */
 export const LinkWelcomeSchema: GenMessage<LinkWelcome> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 6);
+  messageDesc(file_internal_v1_link, 11);
 
 /**
  * @generated from message quoin.internal.v1.LinkReply
@@ -328,7 +503,7 @@ export type LinkReply = Message<"quoin.internal.v1.LinkReply"> & {
  * Use `create(LinkReplySchema)` to create a new message.
  */
 export const LinkReplySchema: GenMessage<LinkReply> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 7);
+  messageDesc(file_internal_v1_link, 12);
 
 /**
  * @generated from message quoin.internal.v1.MemberState
@@ -377,7 +552,7 @@ export type MemberState = Message<"quoin.internal.v1.MemberState"> & {
  * Use `create(MemberStateSchema)` to create a new message.
  */
 export const MemberStateSchema: GenMessage<MemberState> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 8);
+  messageDesc(file_internal_v1_link, 13);
 
 /**
  * @generated from message quoin.internal.v1.MemberInfo
@@ -414,7 +589,7 @@ export type MemberInfo = Message<"quoin.internal.v1.MemberInfo"> & {
  * Use `create(MemberInfoSchema)` to create a new message.
  */
 export const MemberInfoSchema: GenMessage<MemberInfo> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 9);
+  messageDesc(file_internal_v1_link, 14);
 
 /**
  * @generated from message quoin.internal.v1.FeedBatch
@@ -450,7 +625,7 @@ export type FeedBatch = Message<"quoin.internal.v1.FeedBatch"> & {
  * Use `create(FeedBatchSchema)` to create a new message.
  */
 export const FeedBatchSchema: GenMessage<FeedBatch> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 10);
+  messageDesc(file_internal_v1_link, 15);
 
 /**
  * All events of one revision, never split.
@@ -476,7 +651,7 @@ export type FeedRevision = Message<"quoin.internal.v1.FeedRevision"> & {
  * Use `create(FeedRevisionSchema)` to create a new message.
  */
 export const FeedRevisionSchema: GenMessage<FeedRevision> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 11);
+  messageDesc(file_internal_v1_link, 16);
 
 /**
  * @generated from message quoin.internal.v1.WatchHistoryRequest
@@ -522,7 +697,7 @@ export type WatchHistoryRequest = Message<"quoin.internal.v1.WatchHistoryRequest
  * Use `create(WatchHistoryRequestSchema)` to create a new message.
  */
 export const WatchHistoryRequestSchema: GenMessage<WatchHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 12);
+  messageDesc(file_internal_v1_link, 17);
 
 /**
  * @generated from message quoin.internal.v1.WatchHistoryResponse
@@ -553,7 +728,7 @@ export type WatchHistoryResponse = Message<"quoin.internal.v1.WatchHistoryRespon
  * Use `create(WatchHistoryResponseSchema)` to create a new message.
  */
 export const WatchHistoryResponseSchema: GenMessage<WatchHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 13);
+  messageDesc(file_internal_v1_link, 18);
 
 /**
  * @generated from message quoin.internal.v1.BackupRequest
@@ -572,7 +747,7 @@ export type BackupRequest = Message<"quoin.internal.v1.BackupRequest"> & {
  * Use `create(BackupRequestSchema)` to create a new message.
  */
 export const BackupRequestSchema: GenMessage<BackupRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_link, 14);
+  messageDesc(file_internal_v1_link, 19);
 
 /**
  * The RPC that a request's body belongs to. Client requests carry the client's own bytes.
@@ -703,9 +878,89 @@ export const Method = {
   SNAPSHOT: 23,
 
   /**
-   * @generated from enum value: METHOD_AUTH = 24;
+   * @generated from enum value: METHOD_AUTH_ENABLE = 32;
    */
-  AUTH: 24,
+  AUTH_ENABLE: 32,
+
+  /**
+   * @generated from enum value: METHOD_AUTH_DISABLE = 33;
+   */
+  AUTH_DISABLE: 33,
+
+  /**
+   * @generated from enum value: METHOD_AUTH_STATUS = 34;
+   */
+  AUTH_STATUS: 34,
+
+  /**
+   * @generated from enum value: METHOD_AUTHENTICATE = 35;
+   */
+  AUTHENTICATE: 35,
+
+  /**
+   * @generated from enum value: METHOD_USER_ADD = 36;
+   */
+  USER_ADD: 36,
+
+  /**
+   * @generated from enum value: METHOD_USER_GET = 37;
+   */
+  USER_GET: 37,
+
+  /**
+   * @generated from enum value: METHOD_USER_LIST = 38;
+   */
+  USER_LIST: 38,
+
+  /**
+   * @generated from enum value: METHOD_USER_DELETE = 39;
+   */
+  USER_DELETE: 39,
+
+  /**
+   * @generated from enum value: METHOD_USER_CHANGE_PASSWORD = 40;
+   */
+  USER_CHANGE_PASSWORD: 40,
+
+  /**
+   * @generated from enum value: METHOD_USER_GRANT_ROLE = 41;
+   */
+  USER_GRANT_ROLE: 41,
+
+  /**
+   * @generated from enum value: METHOD_USER_REVOKE_ROLE = 42;
+   */
+  USER_REVOKE_ROLE: 42,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_ADD = 43;
+   */
+  ROLE_ADD: 43,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_GET = 44;
+   */
+  ROLE_GET: 44,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_LIST = 45;
+   */
+  ROLE_LIST: 45,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_DELETE = 46;
+   */
+  ROLE_DELETE: 46,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_GRANT_PERMISSION = 47;
+   */
+  ROLE_GRANT_PERMISSION: 47,
+
+  /**
+   * @generated from enum value: METHOD_ROLE_REVOKE_PERMISSION = 48;
+   */
+  ROLE_REVOKE_PERMISSION: 48,
 
   /**
    * Internal: events of past revisions (WatchHistoryRequest → WatchHistoryResponse).
@@ -734,6 +989,20 @@ export const Method = {
    * @generated from enum value: METHOD_LEASE_EXPIRE = 67;
    */
   LEASE_EXPIRE: 67,
+
+  /**
+   * Internal: whose the request's token or certificate is (empty → Identity).
+   *
+   * @generated from enum value: METHOD_IDENTIFY = 68;
+   */
+  IDENTIFY: 68,
+
+  /**
+   * Internal: nothing, answered once the member's auth state is as new as any that was acknowledged (empty → empty).
+   *
+   * @generated from enum value: METHOD_AUTH_SYNC = 69;
+   */
+  AUTH_SYNC: 69,
 } as const;
 
 /**

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file internal/v1/log.proto.
  */
 export const file_internal_v1_log: GenFile = /*@__PURE__*/
-  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwibgoIUHJvcG9zYWwSDgoGb3JpZ2luGAEgASgGEgoKAmlkGAIgASgGEikKBm1ldGhvZBgDIAEoDjIZLnF1b2luLmludGVybmFsLnYxLk1ldGhvZBIMCgRib2R5GAQgASgMEg0KBXRyYWNlGAUgASgMIkkKEUF0dHJpYnV0ZXNSZXF1ZXN0EhEKCW1lbWJlcl9pZBgBIAEoBhIMCgRuYW1lGAIgASgJEhMKC2NsaWVudF91cmxzGAMgAygJIiEKEkxlYXNlRXhwaXJlUmVxdWVzdBILCgNpZHMYASADKAYicgoMTWVtYmVyQ2hhbmdlEhEKCW1lbWJlcl9pZBgBIAEoBhIRCglwZWVyX3VybHMYAiADKAkSDwoHbGVhcm5lchgDIAEoCBIPCgdwcm9tb3RlGAQgASgIEg4KBm9yaWdpbhgFIAEoBhIKCgJpZBgGIAEoBmIGcHJvdG8z", [file_internal_v1_link]);
+  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwioAEKCFByb3Bvc2FsEg4KBm9yaWdpbhgBIAEoBhIKCgJpZBgCIAEoBhIpCgZtZXRob2QYAyABKA4yGS5xdW9pbi5pbnRlcm5hbC52MS5NZXRob2QSDAoEYm9keRgEIAEoDBINCgV0cmFjZRgFIAEoDBIMCgR1c2VyGAYgASgJEhUKDWF1dGhfcmV2aXNpb24YByABKAQSCwoDb3duGAggASgIIiQKD0F1dGhFbmFibGVFbnRyeRIRCgl0b2tlbl9rZXkYASABKAwiSQoRQXR0cmlidXRlc1JlcXVlc3QSEQoJbWVtYmVyX2lkGAEgASgGEgwKBG5hbWUYAiABKAkSEwoLY2xpZW50X3VybHMYAyADKAkiIQoSTGVhc2VFeHBpcmVSZXF1ZXN0EgsKA2lkcxgBIAMoBiJyCgxNZW1iZXJDaGFuZ2USEQoJbWVtYmVyX2lkGAEgASgGEhEKCXBlZXJfdXJscxgCIAMoCRIPCgdsZWFybmVyGAMgASgIEg8KB3Byb21vdGUYBCABKAgSDgoGb3JpZ2luGAUgASgGEgoKAmlkGAYgASgGYgZwcm90bzM", [file_internal_v1_link]);
 
 /**
  * @generated from message quoin.internal.v1.ProposalBatch
@@ -67,6 +67,25 @@ export type Proposal = Message<"quoin.internal.v1.Proposal"> & {
    * @generated from field: bytes trace = 5;
    */
   trace: Uint8Array;
+
+  /**
+   * While authentication is on: in whose name, and the auth revision that this was found at.
+   *
+   * @generated from field: string user = 6;
+   */
+  user: string;
+
+  /**
+   * @generated from field: uint64 auth_revision = 7;
+   */
+  authRevision: bigint;
+
+  /**
+   * The member proposes it on its own: nobody's permission is asked.
+   *
+   * @generated from field: bool own = 8;
+   */
+  own: boolean;
 };
 
 /**
@@ -75,6 +94,27 @@ export type Proposal = Message<"quoin.internal.v1.Proposal"> & {
  */
 export const ProposalSchema: GenMessage<Proposal> = /*@__PURE__*/
   messageDesc(file_internal_v1_log, 1);
+
+/**
+ * AuthEnable in the log: what the proposer has drawn.
+ *
+ * @generated from message quoin.internal.v1.AuthEnableEntry
+ */
+export type AuthEnableEntry = Message<"quoin.internal.v1.AuthEnableEntry"> & {
+  /**
+   * Signs simple tokens from now on.
+   *
+   * @generated from field: bytes token_key = 1;
+   */
+  tokenKey: Uint8Array;
+};
+
+/**
+ * Describes the message quoin.internal.v1.AuthEnableEntry.
+ * Use `create(AuthEnableEntrySchema)` to create a new message.
+ */
+export const AuthEnableEntrySchema: GenMessage<AuthEnableEntry> = /*@__PURE__*/
+  messageDesc(file_internal_v1_log, 2);
 
 /**
  * @generated from message quoin.internal.v1.AttributesRequest
@@ -101,7 +141,7 @@ export type AttributesRequest = Message<"quoin.internal.v1.AttributesRequest"> &
  * Use `create(AttributesRequestSchema)` to create a new message.
  */
 export const AttributesRequestSchema: GenMessage<AttributesRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 2);
+  messageDesc(file_internal_v1_log, 3);
 
 /**
  * @generated from message quoin.internal.v1.LeaseExpireRequest
@@ -118,7 +158,7 @@ export type LeaseExpireRequest = Message<"quoin.internal.v1.LeaseExpireRequest">
  * Use `create(LeaseExpireRequestSchema)` to create a new message.
  */
 export const LeaseExpireRequestSchema: GenMessage<LeaseExpireRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 3);
+  messageDesc(file_internal_v1_log, 4);
 
 /**
  * The context of a membership change.
@@ -164,5 +204,5 @@ export type MemberChange = Message<"quoin.internal.v1.MemberChange"> & {
  * Use `create(MemberChangeSchema)` to create a new message.
  */
 export const MemberChangeSchema: GenMessage<MemberChange> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 4);
+  messageDesc(file_internal_v1_log, 5);
 

@@ -1,0 +1,130 @@
+import { Worker } from 'node:worker_threads';
+import { type Passwords, utf8, utf8Text } from '@quoin/base';
+
+/** Without `hash` a new one is made. */
+export interface PasswordQuestion {
+  readonly password: string;
+  readonly hash: string | undefined;
+  readonly cost: number;
+}
+
+export interface PasswordAnswer {
+  readonly hash?: string;
+  readonly equal?: boolean;
+  readonly tooLong?: boolean;
+}
+
+export const bcryptCostMin = 4;
+export const bcryptCostMax = 31;
+
+interface Waiting {
+  readonly question: PasswordQuestion;
+  readonly isWanted: () => boolean;
+  /** Undefined: not computed. */
+  readonly done: (answer: PasswordAnswer | undefined) => void;
+}
+
+export interface BcryptOptions {
+  readonly cost: number;
+  /** Questions that may wait; at cost 10 each takes about 60 ms. */
+  readonly maxWaiting?: number;
+}
+
+/**
+ * bcrypt in one thread of its own, one password at a time, with a bounded queue before it. The thread is made for the
+ * first password.
+ */
+export class BcryptPasswords implements Passwords {
+  private readonly cost: number;
+  private readonly maxWaiting: number;
+  private readonly queue: Waiting[] = [];
+  private current: Waiting | undefined;
+  private worker: Worker | undefined;
+  private closed = false;
+
+  constructor(options: BcryptOptions) {
+    this.cost = options.cost;
+    this.maxWaiting = options.maxWaiting ?? 32;
+  }
+
+  hash(password: string, cb: (hash: Uint8Array | null, problem: 'busy' | 'too long' | null) => void): void {
+    const question = { password, hash: undefined, cost: this.cost };
+    this.ask(question, always, (answer) => {
+      if (answer?.hash !== undefined) cb(utf8(answer.hash), null);
+      else cb(null, answer?.tooLong === true ? 'too long' : 'busy');
+    });
+  }
+
+  compare(
+    password: string,
+    hash: Uint8Array,
+    isWanted: () => boolean,
+    cb: (outcome: 'equal' | 'different' | 'busy') => void,
+  ): void {
+    this.ask({ password, hash: utf8Text(hash), cost: this.cost }, isWanted, (answer) => {
+      if (answer === undefined) cb('busy');
+      else cb(answer.equal === true ? 'equal' : 'different');
+    });
+  }
+
+  /** Nothing is computed any more; what waits is answered `busy`. */
+  close(): void {
+    this.closed = true;
+    void this.worker?.terminate();
+    this.fail();
+  }
+
+  private ask(question: PasswordQuestion, isWanted: () => boolean, done: Waiting['done']): void {
+    if (this.closed || this.queue.length >= this.maxWaiting) {
+      setImmediate(done, undefined);
+      return;
+    }
+    this.queue.push({ question, isWanted, done });
+    if (this.current === undefined) setImmediate(() => this.next());
+  }
+
+  private next(): void {
+    while (this.current === undefined && !this.closed) {
+      const waiting = this.queue.shift();
+      if (waiting === undefined) return;
+      if (!waiting.isWanted()) {
+        waiting.done(undefined);
+        continue;
+      }
+      this.current = waiting;
+      this.worker ??= this.start();
+      this.worker.postMessage(waiting.question);
+    }
+  }
+
+  private start(): Worker {
+    // Beside this file among the sources, and beside the bundle that it becomes part of.
+    const name = import.meta.url.endsWith('.ts') ? './password-worker.ts' : './password-worker.mjs';
+    const worker = new Worker(new URL(name, import.meta.url), { execArgv: [] });
+    worker.unref();
+    worker.on('message', (answer: PasswordAnswer) => {
+      const { current } = this;
+      this.current = undefined;
+      current?.done(answer);
+      this.next();
+    });
+    // A thread that has died fails what it had; the next password gets a new one.
+    worker.on('error', () => {
+      if (this.worker !== worker) return;
+      this.worker = undefined;
+      this.fail();
+    });
+    return worker;
+  }
+
+  private fail(): void {
+    const all = this.current === undefined ? [...this.queue] : [this.current, ...this.queue];
+    this.current = undefined;
+    this.queue.length = 0;
+    for (const { done } of all) done(undefined);
+  }
+}
+
+function always(): boolean {
+  return true;
+}
