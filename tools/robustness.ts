@@ -109,7 +109,7 @@ function tell(report: RoundReport, say: (line: string) => void): void {
   const { seed, failure } = report;
   if (failure === undefined) {
     say(
-      `seed ${seed}: ok, ${report.operations} operations (${report.unknown} of unknown outcome), ${report.revisions} revisions, ${report.watchEvents} watch events, longest pause in writes ${(report.longestWritePauseMs / 1_000).toFixed(1)} s, checked in ${report.checkMs} ms`,
+      `seed ${seed}: ok, ${report.operations} operations (${report.unknown} of unknown outcome), ${report.revisions} revisions, ${report.watchEvents} watch events, longest pause in writes ${(report.longestWritePauseMs / 1_000).toFixed(1)} s, serving again after ${(report.recoveryMs / 1_000).toFixed(1)} s, checked in ${report.checkMs} ms`,
     );
     return;
   }
@@ -146,7 +146,7 @@ function summary(
         .sort()
         .map(([kind, count]) => `${kind} ${count}`)
         .join(', ') || 'none'
-    }; ${sum((r) => r.elections)} elections, ${sum((r) => r.starts)} starts of processes, ${sum((r) => r.snapshots)} snapshots received`,
+    }; ${sum((r) => r.elections)} elections, ${sum((r) => r.starts)} starts of processes, ${sum((r) => r.snapshots)} snapshots received, ${sum((r) => r.ends)} members ended themselves for want of room`,
   );
   say(
     `longest pause in writes ${(Math.max(0, ...reports.map((r) => r.longestWritePauseMs)) / 1_000).toFixed(1)} s`,

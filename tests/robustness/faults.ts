@@ -27,6 +27,8 @@ export type FaultKind = (typeof faultKinds)[number];
 
 export const diskKinds: readonly FaultKind[] = ['diskFull', 'diskSlow', 'diskStall'];
 
+export const linkKinds: readonly FaultKind[] = ['isolate', 'oneWay', 'gatewayCut', 'delay', 'reset'];
+
 /** Names that stand for several kinds, on the command line. */
 export const faultGroups: Readonly<Record<string, readonly FaultKind[]>> = {
   kill: ['kill', 'killAll', 'killGateway'],
@@ -47,13 +49,14 @@ export interface FaultWorld {
 
 const meanGapMs = 700;
 const deathWithinMs = 6_000;
+const lateDeathMs = 5_000;
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Faults {
   readonly counts = new Map<FaultKind, number>();
-  /** Members whose disk gave them a reason to end themselves. */
-  readonly mayEnd = new Set<string>();
+  /** Members whose disk gave them a reason to end themselves, and until when that counts. */
+  private readonly excuses = new Map<string, number>();
   private readonly world: FaultWorld;
   private readonly kinds: readonly FaultKind[];
   private readonly prng: Prng;
@@ -69,6 +72,10 @@ export class Faults {
 
   start(): void {
     if (this.kinds.length > 0) this.lanes = [this.lane(), this.lane()];
+  }
+
+  mayEnd(name: string): boolean {
+    return (this.excuses.get(name) ?? 0) > performance.now();
   }
 
   /** Ends all faults: everything runs, nothing is cut, slow or full. */
@@ -250,7 +257,7 @@ export class Faults {
     const member = this.member();
     const disk = this.world.disks!.of(member.name);
     return this.on('diskFull', [member.name, `disk ${member.name}`], member.name, async () => {
-      this.mayEnd.add(member.name);
+      this.excuses.set(member.name, Number.POSITIVE_INFINITY);
       await disk.fill();
       const untilMs = performance.now() + deathWithinMs * this.prng.float();
       while (!this.over && member.running && performance.now() < untilMs) await sleep(50);
@@ -261,9 +268,9 @@ export class Faults {
         await this.last(200, 2_000);
       }
       disk.free();
-      // It may be about to end by what it has met.
-      await sleep(500);
-      this.mayEnd.delete(member.name);
+      // It may be about to end by what it has met: from its last line to its end it takes up to a second.
+      await sleep(2_000);
+      this.excuses.set(member.name, performance.now() + lateDeathMs);
       if (!member.running) member.start();
     });
   }

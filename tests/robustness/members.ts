@@ -1,6 +1,8 @@
 /** What each member holds, asked of the member itself over the gateway link, held against the order that was found. */
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { LinkClient } from '@quoin/client';
 import { decodeWatchHistoryResponse, encodeWatchHistoryRequest, Method } from '@quoin/contracts';
+import { HashKVRequestSchema, HashKVResponseSchema } from '@quoin/contracts/etcd';
 import { etcd, type ModelEvent, type StoreModel, sameKv, showKv } from '@quoin/sim';
 import { readPastEvent } from './check.ts';
 
@@ -21,6 +23,25 @@ export async function appliedIndexes(peerUrls: readonly string[]): Promise<(numb
       }
     }),
   );
+}
+
+/**
+ * HashKV of each member at that revision, as text; equal texts, equal stores. The compaction is in it: members that have
+ * compacted differently hash different histories.
+ */
+export async function memberHash(peerUrl: string, revision: number): Promise<string> {
+  const link = new LinkClient({ url: peerUrl, name: 'robustness' });
+  try {
+    const request = toBinary(
+      HashKVRequestSchema,
+      create(HashKVRequestSchema, { revision: BigInt(revision) }),
+    );
+    const body = await link.request(Method.hashKV, request, { timeoutMs });
+    const { hash, compactRevision, hashRevision } = fromBinary(HashKVResponseSchema, body);
+    return `${hash} of revision ${hashRevision}, compacted at ${compactRevision}`;
+  } finally {
+    link.close();
+  }
 }
 
 /** What is wrong with what a member holds: its keys, and every past revision that it still has. */
