@@ -159,7 +159,7 @@ export class Model {
     const count = kvs.length;
     if (options.countOnly) return { kvs: [], count, more: false };
     const bound = (value: bigint, min: number | undefined, max: number | undefined): boolean =>
-      ((min ?? 0) <= 0 || value >= BigInt(min!)) && ((max ?? 0) <= 0 || value <= BigInt(max!));
+      value >= BigInt(min ?? 0) && ((max ?? 0) === 0 || value <= BigInt(max!));
     kvs = kvs.filter(
       (kv) =>
         bound(kv.modRevision, options.minModRevision, options.maxModRevision) &&

@@ -165,7 +165,8 @@ export class Run {
 
   private rangeOptions(): RangeOptions {
     const { prng, model } = this;
-    const bound = (): number | undefined => (prng.chance(0.8) ? undefined : prng.below(model.revision + 2));
+    const bound = (): number | undefined =>
+      prng.chance(0.8) ? undefined : prng.below(model.revision + 3) - 1;
     const low = Math.max(0, model.compactRevision - 1);
     return {
       key: prng.chance(0.3) ? Uint8Array.of(0) : this.key(),

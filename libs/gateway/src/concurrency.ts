@@ -7,7 +7,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import { concatBytes, utf8 } from '@quoin/base';
-import { etcdErrors, type RpcStatus } from '@quoin/contracts';
+import { Code, etcdErrors, type RpcStatus } from '@quoin/contracts';
 import {
   Event_EventType,
   LeaseGrantRequestSchema,
@@ -72,7 +72,7 @@ export class Chain {
   fail(status: RpcStatus): void {
     if (this.over) return;
     this.over = true;
-    this.onError(status);
+    this.onError(asLibraryError(status));
   }
 
   range(init: RangeInit, then: (response: RangeResponse) => void): void {
@@ -149,6 +149,16 @@ export class Chain {
     const init = { requestUnion: { case: 'createRequest' as const, value: request } };
     stream.onMessage(toBinary(WatchRequestSchema, create(WatchRequestSchema, init)));
   }
+}
+
+const tableTexts: ReadonlySet<string> = new Set(Object.values(etcdErrors).map((each) => each.message));
+
+/**
+ * etcd's lock and election services are clients of its own library, which turns an error of the table into a Go error
+ * that has lost its code: on the wire it is Unknown, with the same text.
+ */
+function asLibraryError(status: RpcStatus): RpcStatus {
+  return tableTexts.has(status.message) ? { code: Code.unknown, message: status.message } : status;
 }
 
 /** A client of this gateway inside this gateway: takes everything at once. */

@@ -102,7 +102,8 @@ export class CatchUp {
       const { watchResponseBytes } = this.hub.core.config;
       for (; i < ring.length && chunk.bytes < watchResponseBytes && budget > 0; i++) {
         const revision = ring.at(i);
-        addMatching(chunk, revision, watcher.group);
+        // What was before the oldest revision that may still be asked for is compacted: etcd reads it and finds nothing.
+        addMatching(chunk, revision, watcher.group, revision.revision > this.hub.core.router.compactRevision);
         budget -= revision.events.length;
         watcher.next = revision.revision + 1;
       }
@@ -209,7 +210,7 @@ export class CatchUp {
     for (const revision of revisions) {
       if (revision.revision < watcher.next) continue;
       if (watcher.sink.congested) return;
-      addMatching(chunk, revision, watcher.group);
+      addMatching(chunk, revision, watcher.group, true);
       watcher.next = revision.revision + 1;
       if (chunk.bytes < this.hub.core.config.watchResponseBytes) continue;
       this.send(watcher, chunk);
@@ -236,9 +237,9 @@ export class CatchUp {
   }
 }
 
-function addMatching(chunk: EventChunk, revision: WatchRevision, group: WatchGroup): void {
+function addMatching(chunk: EventChunk, revision: WatchRevision, group: WatchGroup, hasPrev: boolean): void {
   for (const event of revision.events) {
-    if (group.matches(event)) chunk.add(revision.revision, event.wireFor(group.interest.prevKv));
+    if (group.matches(event)) chunk.add(revision.revision, event.wireFor(hasPrev && group.interest.prevKv));
   }
 }
 

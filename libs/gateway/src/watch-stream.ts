@@ -39,6 +39,8 @@ export class WatchStream implements StreamHandler, WatchSink {
   private readonly watchers = new Map<WatchId, Watcher>();
   /** In whose name each was created, while authentication was on. */
   private readonly callers = new Map<Watcher, Caller>();
+  /** Of watchers that compaction ended. As in etcd they stay taken until the client cancels them too. */
+  private readonly endedIds = new Set<WatchId>();
   private nextId = 0;
   /** Requests that wait, in order: for the current revision to be known, or for the one before to be allowed. */
   private waiting: WatchRequestView[] = [];
@@ -75,6 +77,7 @@ export class WatchStream implements StreamHandler, WatchSink {
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
     this.forget(watcher);
+    this.endedIds.add(watcher.id);
     this.sendControl(0, watcher.id, { canceled: true, compactRevision });
   }
 
@@ -171,21 +174,26 @@ export class WatchStream implements StreamHandler, WatchSink {
     const { key, end } = interest;
     if (end !== undefined && end.length > 0 && compareBytes(key, end) >= 0)
       return watchCancelReasons.emptyRange;
-    if (request.watchId !== 0 && this.watchers.has(request.watchId)) return watchCancelReasons.duplicateId;
+    if (request.watchId !== 0 && this.isTaken(request.watchId)) return watchCancelReasons.duplicateId;
     return undefined;
+  }
+
+  private isTaken(id: WatchId): boolean {
+    return this.watchers.has(id) || this.endedIds.has(id);
   }
 
   private chooseId(asked: WatchId): WatchId {
     if (asked !== 0) return asked;
-    while (this.watchers.has(this.nextId)) this.nextId++;
+    while (this.isTaken(this.nextId)) this.nextId++;
     return this.nextId++;
   }
 
   private cancel(id: WatchId): void {
     const watcher = this.watchers.get(id);
-    if (watcher === undefined) return;
-    this.forget(watcher);
-    this.hub.remove(watcher);
+    if (watcher !== undefined) {
+      this.forget(watcher);
+      this.hub.remove(watcher);
+    } else if (!this.endedIds.delete(id)) return;
     this.sendControl(this.hub.currentRevision(), id, { canceled: true });
   }
 

@@ -135,12 +135,18 @@ export interface RevisionBounds {
   readonly compactRevision: number;
 }
 
-export function rangeError(range: RangeRequestView, bounds: RevisionBounds): RpcStatus | undefined {
+/** `inTxn`: only there a negative revision is a compacted one; a Range of its own takes it for the current one. */
+export function rangeError(
+  range: RangeRequestView,
+  bounds: RevisionBounds,
+  inTxn: boolean,
+): RpcStatus | undefined {
   if (range.key.length === 0) return etcdErrors.emptyKey;
   if (range.sortOrder < 0 || range.sortOrder > 2 || range.sortTarget < 0 || range.sortTarget > 4) {
     return etcdErrors.invalidSortOption;
   }
   if (range.revision > bounds.revision) return etcdErrors.futureRev;
+  if (range.revision < 0 && inTxn) return etcdErrors.compacted;
   if (range.revision > 0 && range.revision < bounds.compactRevision) return etcdErrors.compacted;
   return undefined;
 }
@@ -156,7 +162,7 @@ export function planError(
   for (const op of plan.ops) {
     let problem: RpcStatus | undefined;
     if (op.kind === 'put') problem = putError(reader, op.request, leaseExists);
-    else if (op.kind === 'range') problem = rangeError(op.request, bounds);
+    else if (op.kind === 'range') problem = rangeError(op.request, bounds, true);
     else if (op.kind === 'deleteRange')
       problem = op.request.key.length === 0 ? etcdErrors.emptyKey : undefined;
     else if (op.kind === 'txn') problem = planError(reader, plan.nested[nestedAt++]!, bounds, leaseExists);

@@ -109,7 +109,9 @@ export class ClusterRequests {
   /** New peer URLs travel as an ordinary proposal: raft does not know addresses. */
   update(call: LinkCall, propose: () => void): void {
     if (!this.parts.loop.isLeader) return call.notTaken();
-    const { peerUrls } = readMemberUpdate(call.body);
+    const { id, peerUrls } = readMemberUpdate(call.body);
+    // etcd checks the URLs of MemberAdd alone; here a member would be cut off by one that is none.
+    if (this.parts.machine.membership.get(id) === undefined) return call.fail(etcdErrors.memberNotFound);
     if (peerUrls.length === 0 || peerUrls.some((url) => urlError(url) !== undefined)) {
       return call.fail(etcdErrors.memberBadURLs);
     }

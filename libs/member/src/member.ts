@@ -512,6 +512,8 @@ export class Member {
     const physical = call !== undefined && readCompactionRequest(proposal.body).physical;
     if (!physical) call?.reply(body);
     this.upkeep.compacting(physical ? () => call?.reply(body) : undefined);
+    // Every gateway is to refuse the same watches, whichever of them was asked to compact.
+    this.stateChanged();
   }
 
   private makeUpkeep(releasedIndex: number): Upkeep {

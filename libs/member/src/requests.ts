@@ -294,7 +294,7 @@ export class Requests {
 
   private serveRange(call: LinkCall, request: RangeRequestView): void {
     const { store } = this.parts.machine;
-    const problem = rangeError(request, store);
+    const problem = rangeError(request, store, false);
     if (problem !== undefined) return call.fail(problem);
     if (request.rangeEnd.length === 0) return this.answerRange(call, store.range(request));
     const reader = store.rangeReader(request);

@@ -54,9 +54,9 @@ function isPlainGet(options: RangeOptions): boolean {
     !options.countOnly &&
     !options.keysOnly &&
     (options.minModRevision ?? 0) <= 0 &&
-    (options.maxModRevision ?? 0) <= 0 &&
+    (options.maxModRevision ?? 0) === 0 &&
     (options.minCreateRevision ?? 0) <= 0 &&
-    (options.maxCreateRevision ?? 0) <= 0
+    (options.maxCreateRevision ?? 0) === 0
   );
 }
 
@@ -379,7 +379,7 @@ class Rows {
     this.maxMod = options.maxModRevision ?? 0;
     this.minCreate = options.minCreateRevision ?? 0;
     this.maxCreate = options.maxCreateRevision ?? 0;
-    this.filters = this.minMod > 0 || this.maxMod > 0 || this.minCreate > 0 || this.maxCreate > 0;
+    this.filters = this.minMod > 0 || this.maxMod !== 0 || this.minCreate > 0 || this.maxCreate !== 0;
     this.all = this.sorts() || this.limit <= 0;
     this.subs = options.drained === true ? [] : undefined;
   }
@@ -468,10 +468,10 @@ class Rows {
     const { reader } = this;
     reader.readHead(cell);
     return (
-      (this.minMod <= 0 || reader.modRevision >= this.minMod) &&
-      (this.maxMod <= 0 || reader.modRevision <= this.maxMod) &&
-      (this.minCreate <= 0 || reader.createRevision >= this.minCreate) &&
-      (this.maxCreate <= 0 || reader.createRevision <= this.maxCreate)
+      reader.modRevision >= this.minMod &&
+      (this.maxMod === 0 || reader.modRevision <= this.maxMod) &&
+      reader.createRevision >= this.minCreate &&
+      (this.maxCreate === 0 || reader.createRevision <= this.maxCreate)
     );
   }
 

@@ -13,7 +13,7 @@ export interface RangeOptions {
   readonly sortOrder?: number | undefined;
   /** RangeRequest.SortTarget: 0 key, 1 version, 2 create, 3 mod, 4 value. */
   readonly sortTarget?: number | undefined;
-  /** Inclusive; 0 is off. */
+  /** Inclusive; 0 is off. A negative upper bound lets nothing through. */
   readonly minModRevision?: number | undefined;
   readonly maxModRevision?: number | undefined;
   readonly minCreateRevision?: number | undefined;
