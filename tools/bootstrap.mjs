@@ -20,6 +20,7 @@ const commands = {
   cluster: { script: 'tools/cluster.ts', dev: false, before: [] },
   test: { script: 'tools/test.mjs', dev: true, before: [] },
   bench: { script: 'tools/bench/main.ts', dev: true, before: [] },
+  compat: { script: 'tests/compat/main.ts', dev: true, before: [] },
   sim: { script: 'tools/sim.ts', dev: true, before: [] },
   robustness: { script: 'tools/robustness.ts', dev: true, before: [] },
   'sim:mutants': { script: 'tools/mutants.ts', dev: true, before: [] },

@@ -78,13 +78,20 @@ async function planNodes(
   return { dir, plans };
 }
 
-/** `more`: flags beyond those that every node needs. */
-export async function startEtcd(nodes = 1, more: readonly string[] = []): Promise<TestServer> {
+/** `more`: flags beyond those that every node needs; `binary`: another etcd than the one on the PATH. */
+export async function startEtcd(
+  nodes = 1,
+  more: readonly string[] = [],
+  binary = etcdBinary,
+): Promise<TestServer> {
   const { dir, plans } = await planNodes(nodes, more);
   const running: (ChildProcess | undefined)[] = [];
   const start = (i: number): void => {
     const args = [...plans[i]!.args, '--logger=zap', '--log-outputs=/dev/null'];
-    running[i] = spawn(etcdBinary, args, { stdio: 'ignore', env: { PATH: process.env['PATH'] } });
+    running[i] = spawn(binary, args, {
+      stdio: 'ignore',
+      env: { PATH: process.env['PATH'] },
+    });
   };
   const kill = async (i: number): Promise<void> => {
     const child = running[i];

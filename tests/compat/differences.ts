@@ -1,0 +1,175 @@
+/**
+ * Where two servers may answer differently, each with its reason: the versions of etcd among each other, and Quoin where
+ * it does so on purpose. The comparer and docs/compat.md both take the table from here.
+ *
+ * A row turns etcd's answer into the one that Quoin must give, so that the rest of the answer is compared all the same.
+ */
+
+import type { Plain, PlainFields } from './message.ts';
+import type { OracleVersion } from './oracle.ts';
+import type { Step } from './step.ts';
+
+export interface Difference {
+  readonly id: string;
+  /** Which etcd answers otherwise. */
+  readonly oracles: readonly OracleVersion[];
+  readonly request: string;
+  readonly etcd: string;
+  readonly quoin: string;
+  readonly why: string;
+  /**
+   * What Quoin must answer, given etcd's answer; undefined when the row says nothing about this step. A row without it is
+   * about requests that are not generated for that etcd, because what follows could not be compared.
+   */
+  readonly adapt?: (step: Step, etcd: Plain, quoin: Plain) => Plain | undefined;
+}
+
+const followed = 'Quoin follows 3.7.';
+
+export const differences: readonly Difference[] = [
+  {
+    id: 'progress-after-compacted-watch',
+    oracles: ['3.7'],
+    request: 'progress_request on a stream where compaction has ended a watch',
+    etcd: 'never answers again: the ended watch still counts as one that is behind',
+    quoin: 'answers, once all watches that live are synced',
+    why: 'The answer is what the API promises, and clients that wait for it (Kubernetes) would wait for ever.',
+    adapt: (step, etcd) => {
+      if (!('progress' in step) || !isFields(etcd) || etcd['compacted'] !== true || etcd['later'] === true)
+        return undefined;
+      return { progress: etcd['newest']! };
+    },
+  },
+  {
+    id: 'leader-without-lease',
+    oracles: ['3.7', '3.4'],
+    request: 'Proclaim, Resign with a leader whose lease is 0',
+    etcd: 'grants a lease of 60 s that nobody is told of, then answers as for any other',
+    quoin: 'answers as for any other',
+    why: 'Such a leader key is not one that Campaign gave; the lease would only be litter.',
+  },
+  {
+    id: 'member-update-urls',
+    oracles: ['3.7', '3.4'],
+    request: 'MemberUpdate of a member that exists, with peer URLs that are none',
+    etcd: 'stores them, and the member is cut off from its peers',
+    quoin: '`etcdserver: given member URLs are invalid`, as both say to MemberAdd',
+    why: 'Nobody can want it.',
+  },
+  {
+    id: 'sort-options-3.4',
+    oracles: ['3.4'],
+    request: 'Range with a sort order or target that does not exist',
+    etcd: 'takes such an order for none; such a target crashes the server',
+    quoin: '`etcdserver: invalid sort option`',
+    why: followed,
+  },
+  {
+    id: 'negative-start-3.4',
+    oracles: ['3.4'],
+    request: 'a watch with a negative start revision',
+    etcd: 'begins at the current revision',
+    quoin: 'is created and canceled at once, with the text of a compacted revision',
+    why: followed,
+  },
+  {
+    id: 'progress-before-start-3.4',
+    oracles: ['3.4'],
+    request: 'progress_request while a watch of the stream begins in the future or is behind',
+    etcd: 'answers at once',
+    quoin: 'does not answer: the revision would claim events that the watch has not been sent',
+    why: followed,
+    adapt: (step, etcd, quoin) =>
+      'progress' in step && isFields(etcd) && isFields(quoin) && quoin['later'] === true ? quoin : undefined,
+  },
+  {
+    id: 'txn-check-order-3.4',
+    oracles: ['3.4'],
+    request: 'a txn with two operations that cannot be done',
+    etcd: 'tells the error of the first put, else of the first range',
+    quoin: 'tells the error of the first operation',
+    why: followed,
+    adapt: (step, etcd, quoin) =>
+      'rpc' in step &&
+      step.rpc === 'Txn' &&
+      isError(etcd) &&
+      isError(quoin) &&
+      (etcd['code'] === 5 || etcd['code'] === 3)
+        ? quoin
+        : undefined,
+  },
+  {
+    id: 'status-3.4',
+    oracles: ['3.4'],
+    request: 'Status',
+    etcd: 'has no downgrade_info',
+    quoin: 'has one',
+    why: followed,
+    adapt: (step, etcd) =>
+      'rpc' in step && step.rpc === 'Status' && isFields(etcd) ? { ...etcd, downgradeInfo: {} } : undefined,
+  },
+  {
+    id: 'alarm-header-3.4',
+    oracles: ['3.4'],
+    request: 'Alarm',
+    etcd: 'answers without a header',
+    quoin: 'has one',
+    why: followed,
+    adapt: (step, etcd, quoin) =>
+      'rpc' in step &&
+      step.rpc === 'Alarm' &&
+      isFields(etcd) &&
+      isFields(quoin) &&
+      quoin['header'] !== undefined
+        ? { ...etcd, header: quoin['header'] }
+        : undefined,
+  },
+  {
+    id: 'range-stream-3.4',
+    oracles: ['3.4'],
+    request: 'RangeStream',
+    etcd: 'does not know it',
+    quoin: 'serves it',
+    why: followed,
+  },
+];
+
+function isError(value: Plain): value is PlainFields {
+  return isFields(value) && typeof value['code'] === 'number' && typeof value['text'] === 'string';
+}
+
+function isFields(value: Plain): value is PlainFields {
+  return typeof value === 'object' && !Array.isArray(value);
+}
+
+export interface Verdict {
+  readonly equal: boolean;
+  /** Rows that were needed to make them so. */
+  readonly explainedBy: readonly string[];
+}
+
+export function compare(step: Step, etcd: Plain, quoin: Plain, oracle: OracleVersion): Verdict {
+  if (same(etcd, quoin)) return { equal: true, explainedBy: [] };
+  const explainedBy: string[] = [];
+  let expected = etcd;
+  for (const row of differences) {
+    if (!row.oracles.includes(oracle)) continue;
+    const adapted = row.adapt?.(step, expected, quoin);
+    if (adapted === undefined || same(adapted, expected)) continue;
+    expected = adapted;
+    explainedBy.push(row.id);
+  }
+  return { equal: same(expected, quoin), explainedBy };
+}
+
+export function same(a: Plain, b: Plain): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object') return a === b;
+  if (Array.isArray(a) || Array.isArray(b))
+    return (
+      Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((each, i) => same(each, b[i]))
+    );
+  const left = Object.keys(a);
+  if (left.length !== Object.keys(b).length) return false;
+  const [fields, others] = [a as PlainFields, b as PlainFields];
+  return left.every((name) => name in others && same(fields[name]!, others[name]!));
+}
