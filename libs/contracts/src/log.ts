@@ -35,6 +35,12 @@ export interface LeaseExpireRequest {
   readonly ids: readonly bigint[];
 }
 
+export interface HashReport {
+  readonly memberId: bigint;
+  readonly index: number;
+  readonly hash: number;
+}
+
 /** The context of a membership change. */
 export interface MemberChange {
   readonly memberId: bigint;
@@ -210,4 +216,44 @@ export function decodeMemberChange(bytes: Uint8Array): MemberChange {
     else reader.skip(tag);
   }
   return into;
+}
+
+export function encodeHashReport(report: HashReport): Uint8Array {
+  writer.begin();
+  writer.fixed64(9, report.memberId);
+  writer.uint(16, report.index);
+  writer.fixed32(29, report.hash);
+  return writer.finish();
+}
+
+/** @throws WireError */
+export function decodeHashReport(bytes: Uint8Array): HashReport {
+  const reader = new WireReader(bytes);
+  const into = { memberId: 0n, index: 0, hash: 0 };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 9) into.memberId = reader.fixed64();
+    else if (tag === 16) into.index = reader.uint53();
+    else if (tag === 29) into.hash = reader.fixed32();
+    else reader.skip(tag);
+  }
+  return into;
+}
+
+export function encodeMemberIdRequest(memberId: bigint): Uint8Array {
+  writer.begin();
+  writer.fixed64(9, memberId);
+  return writer.finish();
+}
+
+/** @throws WireError */
+export function decodeMemberIdRequest(bytes: Uint8Array): bigint {
+  const reader = new WireReader(bytes);
+  let memberId = 0n;
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 9) memberId = reader.fixed64();
+    else reader.skip(tag);
+  }
+  return memberId;
 }

@@ -47,6 +47,9 @@ export const Method = {
   leaseExpire: 67,
   identify: 68,
   authSync: 69,
+  hashCheck: 70,
+  hashReport: 71,
+  repair: 72,
 } as const;
 export type Method = (typeof Method)[keyof typeof Method];
 

@@ -21,10 +21,12 @@ import { KeyValueView, WireError } from '../src/index.ts';
 import {
   AttributesRequestSchema,
   BackupRequestSchema,
+  HashReportSchema,
   LeaseExpireRequestSchema,
   LinkDownSchema,
   LinkUpSchema,
   MemberChangeSchema,
+  MemberIdRequestSchema,
   ProposalBatchSchema,
   SnapshotChunkSchema,
   WatchHistoryRequestSchema,
@@ -57,6 +59,8 @@ const readers: { readonly [name: string]: readonly [Read, DescMessage] } = {
   decodeAttributesRequest: [contracts.decodeAttributesRequest, AttributesRequestSchema],
   decodeLeaseExpireRequest: [contracts.decodeLeaseExpireRequest, LeaseExpireRequestSchema],
   decodeMemberChange: [contracts.decodeMemberChange, MemberChangeSchema],
+  decodeHashReport: [contracts.decodeHashReport, HashReportSchema],
+  decodeMemberIdRequest: [contracts.decodeMemberIdRequest, MemberIdRequestSchema],
   decodeSnapshotChunk: [contracts.decodeSnapshotChunk, SnapshotChunkSchema],
 };
 

@@ -12,6 +12,7 @@ import {
 import {
   decodeAttributesRequest,
   decodeBackupRequest,
+  decodeHashReport,
   decodeLeaseExpireRequest,
   decodeLinkDown,
   decodeLinkUp,
@@ -22,6 +23,7 @@ import {
   decodeWatchHistoryResponse,
   encodeAttributesRequest,
   encodeBackupRequest,
+  encodeHashReport,
   encodeLeaseExpireRequest,
   encodeLinkDown,
   encodeLinkUp,
@@ -40,6 +42,7 @@ import {
   AuthViewSchema,
   BackupRequestSchema,
   Method as GeneratedMethod,
+  HashReportSchema,
   IdentitySchema,
   LeaseExpireRequestSchema,
   LinkDownSchema,
@@ -89,6 +92,7 @@ test('ProposalBatch', () => codecEqual(ProposalBatchSchema, encodeProposalBatch,
 test('log-only requests', () => {
   codecEqual(AttributesRequestSchema, encodeAttributesRequest, decodeAttributesRequest);
   codecEqual(LeaseExpireRequestSchema, encodeLeaseExpireRequest, decodeLeaseExpireRequest);
+  codecEqual(HashReportSchema, encodeHashReport, decodeHashReport);
   codecEqual(MemberChangeSchema, encodeMemberChange, decodeMemberChange);
 });
 

@@ -68,6 +68,8 @@ export interface StateMachineOptions {
   readonly nowMs: () => number;
   /** After each change, and when the state is loaded. */
   readonly onAlarms: (active: readonly Alarm[]) => void;
+  readonly onHashReport: (body: Uint8Array) => void;
+  readonly onRepairAsked: (body: Uint8Array) => void;
   readonly onLeaseGranted: () => void;
   readonly onLeaseRevoked: (expired: boolean) => void;
 }
@@ -88,6 +90,8 @@ const corruptible: ReadonlySet<number> = new Set([
 export class StateMachine {
   store: Store;
   membership: Membership;
+  /** An entry asked for the hash of the state right after it: nothing more is applied before that was begun. */
+  hashDue: boolean;
   alarms: Alarms;
   auth: AuthStore;
   /** For the authoriser. */
@@ -100,6 +104,7 @@ export class StateMachine {
     this.options = options;
     this.leaseExists = (id) => options.lessor.get(id) !== undefined;
     this.store = store;
+    this.hashDue = false;
     this.membership = loadMembership(store);
     this.alarms = this.loadAlarms();
     this.auth = AuthStore.load(store);
@@ -195,6 +200,15 @@ export class StateMachine {
         return this.alarm(readAlarm(body));
       case Method.attributes:
         return this.attributes(decodeAttributesRequest(body));
+      case Method.hashCheck:
+        this.hashDue = true;
+        return noReply;
+      case Method.hashReport:
+        this.options.onHashReport(body);
+        return noReply;
+      case Method.repair:
+        this.options.onRepairAsked(body);
+        return noReply;
       case Method.memberUpdate:
         return this.memberUpdate(body);
       default:

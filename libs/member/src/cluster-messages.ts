@@ -173,7 +173,14 @@ const alarmActions: Readonly<Record<number, AlarmRequestView['action']>> = {
 };
 
 export function encodeAlarmActivate(memberID: bigint, alarm: AlarmType): Uint8Array {
-  const action = AlarmRequest_AlarmAction.ACTIVATE;
+  return encodeAlarm(AlarmRequest_AlarmAction.ACTIVATE, memberID, alarm);
+}
+
+export function encodeAlarmDeactivate(memberID: bigint, alarm: AlarmType): Uint8Array {
+  return encodeAlarm(AlarmRequest_AlarmAction.DEACTIVATE, memberID, alarm);
+}
+
+function encodeAlarm(action: AlarmRequest_AlarmAction, memberID: bigint, alarm: AlarmType): Uint8Array {
   return toBinary(AlarmRequestSchema, create(AlarmRequestSchema, { action, memberID, alarm }));
 }
 

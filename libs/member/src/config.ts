@@ -44,6 +44,12 @@ export interface MemberLimits {
   /** Events that one slice of removal looks at, and the pause between two slices. */
   readonly compactionBatchLimit: number;
   readonly compactionSleepIntervalMs: number;
+  /** Time between two comparisons of the members' states; 0: none. */
+  readonly corruptCheckIntervalMs: number;
+  /** Ask for a comparison at the start. */
+  readonly initialCorruptCheck: boolean;
+  /** A member that is named in a CORRUPT alarm takes the leader's state. */
+  readonly corruptRepair: boolean;
   readonly maxLearners: number;
   /** One log entry holds at most about so many bytes of proposals. */
   readonly maxProposalBatchBytes: number;
@@ -98,6 +104,9 @@ export const memberDefaults: MemberLimits = {
   autoCompactionRetention: 0,
   compactionBatchLimit: 1_000,
   compactionSleepIntervalMs: 10,
+  corruptCheckIntervalMs: 600_000,
+  initialCorruptCheck: false,
+  corruptRepair: true,
   maxLearners: 1,
   maxProposalBatchBytes: 1 << 20,
   maxProposalBatchCount: 500,

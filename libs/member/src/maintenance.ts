@@ -1,9 +1,11 @@
 /** What keeps a replica within bounds and watches over its data; `Member` drives it, `Requests` sends it calls. */
-import type { Clock, Log } from '@quoin/base';
+import type { Clock, Log, Timers } from '@quoin/base';
+import type { Raft } from '@quoin/raft';
 import { AlarmRequests } from './alarm-requests.ts';
 import type { StateMachine } from './apply.ts';
 import { Compactor } from './compactor.ts';
 import type { MemberConfig } from './config.ts';
+import { Corruption } from './corruption.ts';
 import { HashRequests } from './hash-requests.ts';
 import type { OwnProposals } from './own-proposals.ts';
 import type { ReadyLoop } from './ready-loop.ts';
@@ -12,21 +14,25 @@ export interface MaintenanceParts {
   readonly memberId: bigint;
   readonly config: MemberConfig;
   readonly clock: Clock;
+  readonly timers: Timers;
   readonly log: Log;
   readonly machine: StateMachine;
   readonly own: OwnProposals;
+  readonly raft: Raft;
   readonly loop: ReadyLoop;
 }
 
 export class Maintenance {
   readonly alarms: AlarmRequests;
   readonly hashes: HashRequests;
+  readonly corruption: Corruption;
   private readonly compactor: Compactor;
 
   constructor(parts: MaintenanceParts) {
     const { memberId, config, clock, log, machine, own, loop } = parts;
     this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
     this.hashes = new HashRequests({ clock, machine, wake: () => loop.wake() });
+    this.corruption = new Corruption(parts);
     this.compactor = new Compactor({
       config,
       clock,
@@ -40,21 +46,30 @@ export class Maintenance {
   tick(nowMs: number): void {
     this.alarms.tick(nowMs);
     this.compactor.tick(nowMs);
+    this.corruption.tick(nowMs);
   }
 
   /** After apply and commit, within the turn. True when there is more at once. */
   pump(): boolean {
     this.alarms.applied();
+    this.corruption.pump();
     return this.hashes.pump();
   }
 
   /** The store is about to be replaced. */
   replacing(): void {
     this.hashes.drop();
+    this.corruption.replacing();
+  }
+
+  /** Another store is in force. */
+  replaced(): void {
+    this.corruption.replaced();
   }
 
   stop(): void {
     this.alarms.close();
     this.hashes.drop();
+    this.corruption.replacing();
   }
 }

@@ -2,8 +2,7 @@ import { type Channel, hexId } from '@quoin/base';
 import { type MemberState as LinkMemberState, type Proposal, readCompactionRequest } from '@quoin/contracts';
 import { registerStoreMetrics } from '@quoin/mvcc';
 import { type LeaseClock, Raft, type SoftState } from '@quoin/raft';
-import type { WalOptions } from '@quoin/wal';
-import { alarmName } from './alarms.ts';
+import { AlarmType, alarmName } from './alarms.ts';
 import { StateMachine } from './apply.ts';
 import { Backups } from './backup.ts';
 import type { Call } from './call.ts';
@@ -34,6 +33,7 @@ import { StateTransfer } from './state-transfer.ts';
 import { type MemberStatus, statusOf } from './status.ts';
 import { leaseMs, Ticker, tickLength } from './ticker.ts';
 import { Upkeep } from './upkeep.ts';
+import { type WalObserver, walOptions } from './wal-observer.ts';
 
 const stateIntervalMs = 1_000;
 const hashStepBytes = 1 << 20;
@@ -137,7 +137,7 @@ export class Member {
     this.own = new OwnProposals({ memberId, clock, proposals, requestTimeoutMs, ...late });
     const { own } = this;
     this.publisher = new Publisher({ memberId, config, clock, timers, machine, own, loop });
-    this.maintenance = new Maintenance({ memberId, config, clock, log, machine, own, loop });
+    this.maintenance = new Maintenance({ memberId, config, clock, timers, log, machine, own, raft, loop });
     const ids = new IdGenerator(memberId, clock.wallMs());
     this.leases = new LeaseRequests({
       clock,
@@ -412,7 +412,11 @@ export class Member {
         for (const { memberId, type } of active) {
           this.metrics.alarms.set([hexId(memberId), alarmName(type)], 1);
         }
+        // Absent while the member is put together: it looks by itself then.
+        this.maintenance?.corruption.alarmsChanged(active.filter(({ type }) => type === AlarmType.corrupt));
       },
+      onHashReport: (body) => this.maintenance.corruption.reported(body),
+      onRepairAsked: (body) => this.maintenance.corruption.repairAsked(body),
       onLeaseGranted: () => this.metrics.leaseGranted.inc(),
       onLeaseRevoked: (expired) => {
         this.metrics.leaseRevoked.inc();
@@ -465,6 +469,7 @@ export class Member {
           this.maintenance.replacing();
         },
         replaced: () => {
+          this.maintenance.replaced();
           for (const session of this.sessions) session.resubscribe();
           this.membershipChanged();
         },
@@ -578,22 +583,4 @@ export class Member {
       { memberId: hexId(this.memberId), version: serverVersion },
     );
   }
-}
-
-/** The log is opened before there are metrics. */
-interface WalObserver {
-  metrics: MemberMetrics | undefined;
-}
-
-function walOptions(config: MemberConfig, ports: MemberPorts, observer: WalObserver): WalOptions {
-  return {
-    clock: ports.clock,
-    timers: ports.timers,
-    log: ports.log,
-    onFatal: (message) => ports.fatal(message),
-    onWrite: (_durationMs, bytes) => observer.metrics?.walWriteBytes.inc(bytes),
-    onSync: (durationMs) => observer.metrics?.walFsyncSeconds.observe(durationMs / 1_000),
-    sealer: ports.sealer,
-    segmentBytes: config.walSegmentBytes,
-  };
 }

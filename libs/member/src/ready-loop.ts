@@ -100,6 +100,8 @@ export class ReadyLoop {
   softState: SoftState;
   /** Bytes of entries applied since start. */
   appliedBytes: number;
+  /** Takes no entries from the leader: a state is to come whose index is above the end of the log. */
+  frozen: boolean;
   private readonly parts: ReadyLoopParts;
   private readonly hooks: ReadyLoopHooks;
   private readonly limit = new RateLimit(5_000);
@@ -127,6 +129,7 @@ export class ReadyLoop {
     this.committedIndex = parts.machine.store.appliedIndex;
     this.softState = { leader: 0n, role: 'follower', term: 0 };
     this.appliedBytes = 0;
+    this.frozen = false;
     this.inbox = [];
     this.snapshotPeers = [];
     this.offered = undefined;
@@ -164,6 +167,12 @@ export class ReadyLoop {
   offerSnapshot(message: Message, index: number, decided: (taken: boolean) => void): void {
     this.offered = { index, decided };
     this.inbox.push(message);
+    this.wake();
+  }
+
+  /** After the commit of this turn that peer is sent the state. */
+  sendSnapshot(to: bigint): void {
+    this.snapshotPeers.push(to);
     this.wake();
   }
 
@@ -224,6 +233,7 @@ export class ReadyLoop {
     if (messages.length === 0) return;
     this.inbox = [];
     for (const message of messages) {
+      if (this.frozen && message.type === MessageType.append) continue;
       // A follower's own business (its attributes) comes to whoever leads.
       if (message.type === MessageType.propose) for (const entry of message.entries) this.propose(entry.data);
       else this.parts.raft.step(message);
@@ -378,7 +388,7 @@ export class ReadyLoop {
       this.applyEntry(last);
       this.appliedBytes += last.data.length;
       count++;
-    } while (this.committed.length > 0 && clock.monotonicMs() - startedMs < applySliceMs);
+    } while (this.committed.length > 0 && !machine.hashDue && clock.monotonicMs() - startedMs < applySliceMs);
     const commitMs = clock.monotonicMs();
     machine.store.commit(last.index, last.term);
     raft.applied(last.index);

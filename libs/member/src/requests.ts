@@ -72,6 +72,21 @@ export interface RequestsParts {
 const rangeSliceEntries = 2_000;
 const historyBytes = 1 << 20;
 
+/** What a member whose state is known to be wrong leaves to others. */
+function readsData({ method, body }: LinkCall): boolean {
+  switch (method) {
+    case Method.range:
+    case Method.watchHistory:
+    case Method.backup:
+    case Method.snapshot:
+      return true;
+    case Method.txn:
+      return isReadOnly(readTxnRequest(body));
+    default:
+      return false;
+  }
+}
+
 interface LongRange {
   readonly call: LinkCall;
   readonly reader: RangeReader;
@@ -122,6 +137,7 @@ export class Requests {
   private route(call: LinkCall): void {
     const { cluster, leases, backups } = this.parts;
     if (this.parts.isLearner() && !this.learnerServes(call)) return call.notTaken();
+    if (this.parts.maintenance.corruption.suspect && readsData(call)) return call.notTaken();
     switch (call.method) {
       case Method.range:
         return this.range(call);

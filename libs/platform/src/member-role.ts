@@ -171,6 +171,8 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         maxRequestBytes: config.maxRequestBytes,
         quotaBackendBytes: config.quotaBackendBytes,
         slowApplyMs: config.warningApplyDurationMs,
+        corruptCheckIntervalMs: config.corruptCheckIntervalMs,
+        initialCorruptCheck: config.gates.InitialCorruptCheck,
         autoCompactionMode: config.autoCompactionMode,
         autoCompactionRetention: config.autoCompactionRetention,
         compactionBatchLimit: config.compactionBatchLimit,

@@ -149,6 +149,28 @@ class MemoryEngine {
     this.unflushed = [];
     this.open = false;
   }
+
+  damage(from: Uint8Array, to: Uint8Array): number {
+    const found: [Uint8Array, Uint8Array][] = [];
+    this.entries.scan(Uint8Array.of(0), Uint8Array.of(0xff, 0xff), (key, value) => {
+      const at = indexOfBytes(value, from);
+      if (at >= 0) {
+        const changed = value.slice();
+        changed.set(to, at);
+        found.push([key.slice(), changed]);
+      }
+      return true;
+    });
+    for (const [key, value] of found) this.entries.set(key, value);
+    return found.length;
+  }
+}
+
+function indexOfBytes(bytes: Uint8Array, part: Uint8Array): number {
+  for (let i = 0; i + part.length <= bytes.length; i++) {
+    if (part.every((byte, k) => bytes[i + k] === byte)) return i;
+  }
+  return -1;
 }
 
 export interface MemoryBackendOptions {
@@ -301,6 +323,13 @@ export class MemoryEngines {
   /** What one life of the node opens them through. */
   port(options: MemoryBackendOptions): BackendFactory {
     return new MemoryBackendFactory(this.engines, options);
+  }
+
+  /** What a disk that lies does: bytes change in every value of the open engine that has them. Returns in how many. */
+  damage(from: Uint8Array, to: Uint8Array): number {
+    let changed = 0;
+    for (const engine of this.engines.values()) if (engine.open) changed += engine.damage(from, to);
+    return changed;
   }
 
   /** The process dies: every engine loses a random suffix of what was not flushed. */

@@ -143,6 +143,7 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     readIndexRetryMs: skewed(prng, 100, 500),
     preVote: prng.chance(0.5),
     leaseReads: prng.chance(0.25),
+    corruptCheckIntervalMs: 700,
     ...electionLimits(prng),
   };
 }

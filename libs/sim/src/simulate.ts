@@ -128,6 +128,10 @@ class Run {
     const { revision } = world.witness.model;
     this.within(evenWithinMs, 'the same index on all members', () => this.even());
     this.compareStates(true);
+    for (const node of cluster.nodes) {
+      const alarms = node.member!.status().alarms.length;
+      if (alarms > 0) world.violation(`${node.name} has ${alarms} alarms, and nothing was wrong`);
+    }
     const behind = (): string =>
       world.watchers
         .filter((watcher) => !watcher.isPast(revision))

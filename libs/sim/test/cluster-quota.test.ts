@@ -96,7 +96,7 @@ test('the put that trips the quota at apply is applied, though its client is tol
 });
 
 test('a corrupt member stops every change and no read, also no lease runs out', () => {
-  const { cluster, client } = started(62);
+  const { cluster, client } = started(62, 3, { corruptRepair: false });
   client.ok(Method.leaseGrant, leaseGrantRequest(2, 7n));
   client.ok(Method.put, putRequest('a', '1', { lease: 7n }));
   const id = cluster.nodes[1]!.member!.memberId;

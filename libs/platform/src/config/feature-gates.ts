@@ -3,15 +3,19 @@ import { ConfigError, nearest, parseBool } from './values.ts';
 interface Gate {
   readonly on: boolean;
   readonly stage: 'alpha' | 'beta';
-  /** Quoin behaves as if the gate were so; undefined: either way, the gate's subject does not exist here. */
-  readonly fixed: boolean | undefined;
+  /**
+   * Quoin behaves as if the gate were so; undefined: either way, the gate's subject does not exist here; `free`: as it
+   * is set.
+   */
+  readonly fixed: boolean | 'free' | undefined;
 }
 
 const gates: Readonly<Record<string, Gate>> = {
   // Defragmenting never stops the world, so there is nothing to stop serving for.
   StopGRPCServiceOnDefrag: { on: false, stage: 'alpha', fixed: undefined },
-  InitialCorruptCheck: { on: false, stage: 'alpha', fixed: false },
-  CompactHashCheck: { on: false, stage: 'alpha', fixed: false },
+  InitialCorruptCheck: { on: false, stage: 'alpha', fixed: 'free' },
+  // States are compared as a whole, which says more: --corrupt-check-time.
+  CompactHashCheck: { on: false, stage: 'alpha', fixed: undefined },
   TxnModeWriteWithSharedBuffer: { on: true, stage: 'beta', fixed: undefined },
   LeaseCheckpoint: { on: false, stage: 'alpha', fixed: false },
   LeaseCheckpointPersist: { on: false, stage: 'alpha', fixed: false },
@@ -20,12 +24,18 @@ const gates: Readonly<Record<string, Gate>> = {
   PriorityRequest: { on: false, stage: 'alpha', fixed: false },
 };
 
+/** The gates that make a difference. */
+export interface FeatureGates {
+  readonly InitialCorruptCheck: boolean;
+}
+
 /**
- * Checks `A=true,B=false`: a gate may be set only to what Quoin does anyway.
+ * Reads `A=true,B=false`: a gate that is not free may be set only to what Quoin does anyway.
  *
  * @throws ConfigError
  */
-export function checkFeatureGates(settings: readonly string[], notices: string[]): void {
+export function featureGates(settings: readonly string[], notices: string[]): FeatureGates {
+  const values = { InitialCorruptCheck: false };
   for (const setting of settings) {
     const [name, text] = setting.split('=');
     const value = parseBool(text ?? '');
@@ -37,7 +47,7 @@ export function checkFeatureGates(settings: readonly string[], notices: string[]
     if (name === 'AllAlpha' || name === 'AllBeta') {
       const stage = name === 'AllAlpha' ? 'alpha' : 'beta';
       for (const [gate, spec] of Object.entries(gates)) {
-        if (spec.stage === stage) checkGate(gate, spec, value, notices);
+        if (spec.stage === stage) setGate(gate, spec, value, notices, values);
       }
       continue;
     }
@@ -48,12 +58,20 @@ export function checkFeatureGates(settings: readonly string[], notices: string[]
         `unrecognized feature gate: ${name}${near === undefined ? '' : ` (did you mean ${near}?)`}`,
       );
     }
-    checkGate(name, gate, value, notices);
+    setGate(name, gate, value, notices, values);
   }
+  return values;
 }
 
-function checkGate(name: string, gate: Gate, value: boolean, notices: string[]): void {
-  if (gate.fixed === undefined) {
+function setGate(
+  name: string,
+  gate: Gate,
+  value: boolean,
+  notices: string[],
+  values: Record<string, boolean>,
+): void {
+  if (gate.fixed === 'free') values[name] = value;
+  else if (gate.fixed === undefined) {
     if (value !== gate.on)
       notices.push(`--feature-gates ${name}=${value} has no effect: its subject does not exist here`);
   } else if (value !== gate.fixed) {

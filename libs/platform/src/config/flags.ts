@@ -387,16 +387,16 @@ const featureFlags: readonly Row[] = [
   [
     'corrupt-check-time',
     'duration',
-    '0s',
-    'Time between two comparisons of hashes.',
-    later('the corruption check is not built yet'),
+    '10m',
+    'Time between two comparisons of the states of all members. 0s: none.',
+    on(stores),
   ],
   [
     'compact-hash-check-time',
     'duration',
     '1m',
     'Time between two checks of compaction hashes.',
-    later('the corruption check is not built yet'),
+    moot('whole states are compared, see --corrupt-check-time'),
   ],
   [
     'compaction-batch-limit',

@@ -1,6 +1,6 @@
 import type { KeySource } from '../encryption/key-ring.ts';
 import { bcryptCostMax, bcryptCostMin } from '../passwords.ts';
-import { checkFeatureGates } from './feature-gates.ts';
+import { type FeatureGates, featureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
 import { type NodeTls, tlsOf } from './tls-flags.ts';
@@ -63,6 +63,9 @@ export interface NodeConfig {
   readonly autoCompactionRetention: number;
   readonly compactionBatchLimit: number;
   readonly compactionSleepIntervalMs: number;
+  /** 0: states are not compared. */
+  readonly corruptCheckIntervalMs: number;
+  readonly gates: FeatureGates;
   readonly warningApplyDurationMs: number;
   readonly watchProgressNotifyIntervalMs: number;
   readonly maxConcurrentStreams: number;
@@ -158,7 +161,7 @@ class Values {
 function build(role: Role, v: Values, env: ParseInput['env'], notices: string[]): NodeConfig {
   const name = v.text('name');
   if (name === '') throw new ConfigError('--name must not be empty');
-  checkFeatureGates(v.list('feature-gates'), notices);
+  const gates = featureGates(v.list('feature-gates'), notices);
   v.oneOf('logger', ['zap']);
   const stores = role !== 'gateway';
   const dataDir = stores ? v.text('data-dir') || `${name}.etcd` : '';
@@ -184,6 +187,8 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     maxRequestBytes: requestBytes(v, notices),
     quotaBackendBytes: backendQuota(v, notices),
     ...(stores ? compaction(v) : noCompaction),
+    corruptCheckIntervalMs: stores ? v.number('corrupt-check-time') : 0,
+    gates,
     warningApplyDurationMs: v.number('warning-apply-duration'),
     ...clientTuning(v),
     socketReusePort: v.bool('socket-reuse-port'),

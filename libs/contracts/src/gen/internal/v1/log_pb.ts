@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file internal/v1/log.proto.
  */
 export const file_internal_v1_log: GenFile = /*@__PURE__*/
-  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwioAEKCFByb3Bvc2FsEg4KBm9yaWdpbhgBIAEoBhIKCgJpZBgCIAEoBhIpCgZtZXRob2QYAyABKA4yGS5xdW9pbi5pbnRlcm5hbC52MS5NZXRob2QSDAoEYm9keRgEIAEoDBINCgV0cmFjZRgFIAEoDBIMCgR1c2VyGAYgASgJEhUKDWF1dGhfcmV2aXNpb24YByABKAQSCwoDb3duGAggASgIIiQKD0F1dGhFbmFibGVFbnRyeRIRCgl0b2tlbl9rZXkYASABKAwiSQoRQXR0cmlidXRlc1JlcXVlc3QSEQoJbWVtYmVyX2lkGAEgASgGEgwKBG5hbWUYAiABKAkSEwoLY2xpZW50X3VybHMYAyADKAkiIQoSTGVhc2VFeHBpcmVSZXF1ZXN0EgsKA2lkcxgBIAMoBiJyCgxNZW1iZXJDaGFuZ2USEQoJbWVtYmVyX2lkGAEgASgGEhEKCXBlZXJfdXJscxgCIAMoCRIPCgdsZWFybmVyGAMgASgIEg8KB3Byb21vdGUYBCABKAgSDgoGb3JpZ2luGAUgASgGEgoKAmlkGAYgASgGYgZwcm90bzM", [file_internal_v1_link]);
+  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwioAEKCFByb3Bvc2FsEg4KBm9yaWdpbhgBIAEoBhIKCgJpZBgCIAEoBhIpCgZtZXRob2QYAyABKA4yGS5xdW9pbi5pbnRlcm5hbC52MS5NZXRob2QSDAoEYm9keRgEIAEoDBINCgV0cmFjZRgFIAEoDBIMCgR1c2VyGAYgASgJEhUKDWF1dGhfcmV2aXNpb24YByABKAQSCwoDb3duGAggASgIIiQKD0F1dGhFbmFibGVFbnRyeRIRCgl0b2tlbl9rZXkYASABKAwiSQoRQXR0cmlidXRlc1JlcXVlc3QSEQoJbWVtYmVyX2lkGAEgASgGEgwKBG5hbWUYAiABKAkSEwoLY2xpZW50X3VybHMYAyADKAkiIQoSTGVhc2VFeHBpcmVSZXF1ZXN0EgsKA2lkcxgBIAMoBiJyCgxNZW1iZXJDaGFuZ2USEQoJbWVtYmVyX2lkGAEgASgGEhEKCXBlZXJfdXJscxgCIAMoCRIPCgdsZWFybmVyGAMgASgIEg8KB3Byb21vdGUYBCABKAgSDgoGb3JpZ2luGAUgASgGEgoKAmlkGAYgASgGIjwKCkhhc2hSZXBvcnQSEQoJbWVtYmVyX2lkGAEgASgGEg0KBWluZGV4GAIgASgEEgwKBGhhc2gYAyABKAciJAoPTWVtYmVySWRSZXF1ZXN0EhEKCW1lbWJlcl9pZBgBIAEoBmIGcHJvdG8z", [file_internal_v1_link]);
 
 /**
  * @generated from message quoin.internal.v1.ProposalBatch
@@ -205,4 +205,52 @@ export type MemberChange = Message<"quoin.internal.v1.MemberChange"> & {
  */
 export const MemberChangeSchema: GenMessage<MemberChange> = /*@__PURE__*/
   messageDesc(file_internal_v1_log, 5);
+
+/**
+ * @generated from message quoin.internal.v1.HashReport
+ */
+export type HashReport = Message<"quoin.internal.v1.HashReport"> & {
+  /**
+   * @generated from field: fixed64 member_id = 1;
+   */
+  memberId: bigint;
+
+  /**
+   * Of the log entry that was applied last.
+   *
+   * @generated from field: uint64 index = 2;
+   */
+  index: bigint;
+
+  /**
+   * CRC-32C of the logical state.
+   *
+   * @generated from field: fixed32 hash = 3;
+   */
+  hash: number;
+};
+
+/**
+ * Describes the message quoin.internal.v1.HashReport.
+ * Use `create(HashReportSchema)` to create a new message.
+ */
+export const HashReportSchema: GenMessage<HashReport> = /*@__PURE__*/
+  messageDesc(file_internal_v1_log, 6);
+
+/**
+ * @generated from message quoin.internal.v1.MemberIdRequest
+ */
+export type MemberIdRequest = Message<"quoin.internal.v1.MemberIdRequest"> & {
+  /**
+   * @generated from field: fixed64 member_id = 1;
+   */
+  memberId: bigint;
+};
+
+/**
+ * Describes the message quoin.internal.v1.MemberIdRequest.
+ * Use `create(MemberIdRequestSchema)` to create a new message.
+ */
+export const MemberIdRequestSchema: GenMessage<MemberIdRequest> = /*@__PURE__*/
+  messageDesc(file_internal_v1_log, 7);
 
