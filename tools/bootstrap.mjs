@@ -21,6 +21,7 @@ const commands = {
   test: { script: 'tools/test.mjs', dev: true, before: [] },
   bench: { script: 'tools/bench/main.ts', dev: true, before: [] },
   compat: { script: 'tests/compat/main.ts', dev: true, before: [] },
+  scale: { script: 'tools/scale.ts', dev: true, before: [] },
   sim: { script: 'tools/sim.ts', dev: true, before: [] },
   robustness: { script: 'tools/robustness.ts', dev: true, before: [] },
   'sim:mutants': { script: 'tools/mutants.ts', dev: true, before: [] },

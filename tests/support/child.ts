@@ -9,7 +9,9 @@ export interface ChildOptions {
   /** Prefix of its log lines, and its name in errors. */
   readonly name: string;
   /** Entry point, relative to the repository. */
-  readonly script: string;
+  readonly script?: string;
+  /** Or a program on the path, such as `etcd`. */
+  readonly command?: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** The line that tells that it serves. */
@@ -60,8 +62,9 @@ export class Child {
 
   start(): void {
     if (this.process !== undefined) throw new Error(`${this.name} runs already`);
-    const { script, args, env } = this.options;
-    const child = spawn(process.execPath, [join(repositoryRoot, script), ...args], {
+    const { script, command = process.execPath, args, env } = this.options;
+    const own = script === undefined ? [] : [join(repositoryRoot, script)];
+    const child = spawn(command, [...own, ...args], {
       cwd: repositoryRoot,
       detached: true,
       // Sources are stripped of their types at each start; the cache halves that.

@@ -5,6 +5,7 @@ import {
   malformedRequest,
   type Rpc,
   type RpcStatus,
+  readCompactionRequest,
   readLeaseGrantRequest,
   readLeaseKeepAliveRequest,
   readLeaseLeasesRequest,
@@ -363,7 +364,9 @@ export class Gateway implements ApiHandler {
       if (method <= Method.compact) {
         const verdict = checkKv(method, request, maxTxnOps);
         if (typeof verdict !== 'string') return verdict;
-        return verdict === 'home' ? reads[method]! : writes[method]!;
+        if (verdict === 'home') return reads[method]!;
+        const physical = method === Method.compact && readCompactionRequest(request).physical;
+        return physical ? physicalCompaction : writes[method]!;
       }
       const read = leaseReaders[method];
       if (read !== undefined) read(request);
@@ -389,6 +392,9 @@ const writes: Partial<Record<Method, Forward>> = {
   [Method.txn]: route(Method.txn, 'leader', false),
   [Method.compact]: route(Method.compact, 'leader', false),
 };
+
+/** The answer comes when the history has been removed. */
+const physicalCompaction = route(Method.compact, 'leader', false, false);
 
 /** All others go to the leader and are never sent again. Defragment and hashes take as long as they take. */
 const fixed: Partial<Record<Method, Forward>> = {

@@ -2,6 +2,7 @@ import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary }
 import { utf8, utf8Text } from '@quoin/base';
 import { etcdErrors, Method } from '@quoin/contracts';
 import {
+  CompactionRequestSchema,
   PutRequestSchema,
   PutResponseSchema,
   RangeRequestSchema,
@@ -99,6 +100,26 @@ test("a write that waits too long times out, and its deadline is the nearer of 7
   expect(short.atMs - began).toBeLessThan(310);
   expect(long.atMs - began).toBeGreaterThanOrEqual(7_000);
   expect(long.atMs - began).toBeLessThan(7_010);
+});
+
+test('a compaction waits 7 s, one that is physical as long as removal takes', () => {
+  const { world, cluster, gateway, members } = setup();
+  cluster.leader = members[0];
+  gateway.start();
+  world.run(50);
+  members[0]!.override = () => undefined;
+  const compact = (physical: boolean) =>
+    unary(
+      world,
+      gateway,
+      '/etcdserverpb.KV/Compact',
+      encode(CompactionRequestSchema, { revision: 1n, physical }),
+    );
+  const logical = compact(false);
+  const physical = compact(true);
+  world.run(60_000);
+  expect(logical.status).toEqual(etcdErrors.timeout);
+  expect([logical.done, physical.done]).toEqual([true, false]);
 });
 
 test('of two who are called leader the one of the higher term is it', () => {

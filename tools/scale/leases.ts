@@ -1,0 +1,130 @@
+/** Very many leases: granted, half of them kept alive for a while, all of them expired in the end; none early, none long after. */
+import { fromBinary } from '@bufbuild/protobuf';
+import {
+  LeaseGrantRequestSchema,
+  LeaseKeepAliveRequestSchema,
+  LeaseKeepAliveResponseSchema,
+  LeaseLeasesRequestSchema,
+  LeaseLeasesResponseSchema,
+} from '@quoin/contracts/etcd';
+import { longestDelayMs } from './process-memory.ts';
+import { encode, RawClient } from './raw-client.ts';
+import { progress, type ScaleServer } from './server.ts';
+
+const ttlSeconds = 30;
+const ttlMs = ttlSeconds * 1_000;
+const grantClients = 256;
+const keepAliveRounds = 3;
+const keepAliveEveryMs = 10_000;
+const pollMs = 250;
+const graceMs = 120_000;
+
+/** By lease: when the last grant or renewal was asked for, and when it was answered. */
+interface Times {
+  readonly asked: Float64Array;
+  readonly answered: Float64Array;
+}
+
+export async function measureLeases(server: ScaleServer, count: number): Promise<void> {
+  const clients = Array.from({ length: 8 }, () => new RawClient(server.endpoint));
+  const times = { asked: new Float64Array(count), answered: new Float64Array(count) };
+  try {
+    await longestDelayMs(server.url);
+    const grantSeconds = await grant(clients, times, count);
+    process.stdout.write(
+      `${server.name}: ${count} leases of ${ttlSeconds} s granted at ${(count / grantSeconds).toFixed(0)}/s\n`,
+    );
+    const keeping = keepAlive(clients[0]!, times);
+    const outcome = await watchExpiry(clients[1]!, times);
+    const renewed = await keeping;
+    const delay = await longestDelayMs(server.url);
+    process.stdout.write(
+      `${server.name}: ${renewed} renewals; ${outcome.late.length} leases expired, ${outcome.early} early, ${outcome.never} never; late by ` +
+        `p50 ${seconds(outcome.late, 0.5)} s, p99 ${seconds(outcome.late, 0.99)} s, at most ${seconds(outcome.late, 1)} s` +
+        `${delay === undefined ? '' : `; longest pause ${delay.toFixed(0)} ms`}\n`,
+    );
+  } finally {
+    for (const client of clients) client.close();
+  }
+}
+
+async function grant(clients: readonly RawClient[], times: Times, count: number): Promise<number> {
+  const told = progress('leases granted', count);
+  const began = performance.now();
+  let next = 0;
+  await Promise.all(
+    Array.from({ length: grantClients }, async (_, i) => {
+      for (let n = next++; n < count; n = next++) {
+        const request = encode(LeaseGrantRequestSchema, { TTL: BigInt(ttlSeconds), ID: BigInt(n + 1) });
+        times.asked[n] = performance.now();
+        await clients[i % clients.length]!.call('/etcdserverpb.Lease/LeaseGrant', request);
+        times.answered[n] = performance.now();
+        told(n);
+      }
+    }),
+  );
+  told(count);
+  return (performance.now() - began) / 1_000;
+}
+
+/** Every other lease, over one stream, a few times. Returns how often. */
+async function keepAlive(client: RawClient, times: Times): Promise<number> {
+  const sent = new Float64Array(times.asked.length);
+  let renewed = 0;
+  const stream = client.bidi('/etcdserverpb.Lease/LeaseKeepAlive');
+  stream.on('error', () => {});
+  stream.on('data', (bytes: Buffer) => {
+    const { ID, TTL } = fromBinary(LeaseKeepAliveResponseSchema, bytes);
+    const n = Number(ID) - 1;
+    if (TTL <= 0n) return;
+    renewed++;
+    times.asked[n] = sent[n]!;
+    times.answered[n] = performance.now();
+  });
+  for (let round = 0; round < keepAliveRounds; round++) {
+    for (let n = 0; n < sent.length; n += 2) {
+      sent[n] = performance.now();
+      stream.write(encode(LeaseKeepAliveRequestSchema, { ID: BigInt(n + 1) }));
+    }
+    await pause(keepAliveEveryMs);
+  }
+  stream.end();
+  return renewed;
+}
+
+/** Lists the leases again and again: each list tells which have gone since the last one. */
+async function watchExpiry(
+  client: RawClient,
+  times: Times,
+): Promise<{ late: number[]; early: number; never: number }> {
+  const alive = new Set<number>(times.asked.keys());
+  const late: number[] = [];
+  let early = 0;
+  const limit = performance.now() + keepAliveRounds * keepAliveEveryMs + ttlMs + graceMs;
+  const told = progress('leases expired', times.asked.length);
+  while (alive.size > 0 && performance.now() < limit) {
+    const body = await client.call('/etcdserverpb.Lease/LeaseLeases', encode(LeaseLeasesRequestSchema, {}));
+    const now = performance.now();
+    const left = new Set(fromBinary(LeaseLeasesResponseSchema, body).leases.map(({ ID }) => Number(ID) - 1));
+    for (const n of alive) {
+      if (left.has(n)) continue;
+      alive.delete(n);
+      // The server counts from between the two, so both are on the safe side.
+      if (now < times.asked[n]! + ttlMs) early++;
+      late.push(Math.max(0, now - times.answered[n]! - ttlMs));
+    }
+    told(times.asked.length - alive.size);
+    await pause(pollMs);
+  }
+  return { late, early, never: alive.size };
+}
+
+function seconds(latenessMs: number[], share: number): string {
+  latenessMs.sort((a, b) => a - b);
+  const at = Math.min(latenessMs.length - 1, Math.floor(latenessMs.length * share));
+  return ((latenessMs[at] ?? 0) / 1_000).toFixed(2);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
