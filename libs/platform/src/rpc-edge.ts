@@ -77,9 +77,7 @@ export class RpcEdge implements Http2Edge {
       handler,
       isStreaming: (path) => streamingPaths.has(path),
       span:
-        telemetry === undefined
-          ? () => undefined
-          : (path, metadata, peer) => telemetry.edge(path, metadata, peer),
+        telemetry === undefined ? undefined : (path, metadata, peer) => telemetry.edge(path, metadata, peer),
       gunzip,
       plain: options.plain,
       plainStream: options.plainStream,

@@ -10,11 +10,13 @@ import {
   Flag,
   FrameType,
   frameHeaderBytes,
+  messagePrefix,
   readU31,
   Setting,
   windowBytesMax,
 } from './frames.ts';
 import { HeaderBlock } from './header-block.ts';
+import type { DecodedField } from './header-field.ts';
 import { type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
 import { Outflow } from './outflow.ts';
 import { RecentIds } from './recent-ids.ts';
@@ -60,7 +62,8 @@ export class Connection {
   private readonly headerBlock: HeaderBlock;
 
   private readonly guard: FloodGuard;
-  private lastReceiveMs: number;
+  /** Monotonic ms at which the last bytes came in. */
+  receivedMs: number;
   private pingSentMs = 0;
 
   constructor(options: ConnectionOptions, events: ConnectionEvents, clock: Clock) {
@@ -70,7 +73,7 @@ export class Connection {
     this.headerBlock = new HeaderBlock(options.maxHeaderListBytes * 2);
     this.decoder = new HpackDecoder(options.maxHeaderListBytes);
     this.guard = new FloodGuard(options.maxIdleFramesPerSecond, options.keepaliveMinTimeMs);
-    this.lastReceiveMs = clock.monotonicMs();
+    this.receivedMs = clock.monotonicMs();
     this.sendSettings();
   }
 
@@ -87,7 +90,7 @@ export class Connection {
   /** Bytes from the socket, in any cut. They are kept by reference where a body is. */
   receive(chunk: Uint8Array): void {
     if (this.closed) return;
-    this.lastReceiveMs = this.clock.monotonicMs();
+    this.receivedMs = this.clock.monotonicMs();
     let data = chunk;
     if (this.input !== undefined) {
       data = new Uint8Array(this.input.length + chunk.length);
@@ -111,7 +114,7 @@ export class Connection {
     const now = this.clock.monotonicMs();
     if (this.pingSentMs > 0) {
       if (now - this.pingSentMs > this.options.keepaliveTimeoutMs) this.close('keepalive timeout');
-    } else if (now - this.lastReceiveMs >= this.options.keepaliveIntervalMs) {
+    } else if (now - this.receivedMs >= this.options.keepaliveIntervalMs) {
       this.pingSentMs = now;
       this.out.ping(1);
       this.announce();
@@ -170,19 +173,19 @@ export class Connection {
     this.announce();
   }
 
-  /** Headers, one body and trailers at once: the answer to a unary call. */
-  sendWhole(
+  /** Headers, one gRPC message and trailers at once: the answer to a unary call. */
+  sendMessage(
     stream: Stream,
     headers: Uint8Array,
-    body: readonly Uint8Array[],
-    bodyBytes: number,
+    message: readonly Uint8Array[],
+    messageBytes: number,
     trailers: Uint8Array,
   ): void {
     if (stream.closed || stream.localClosed) return;
     this.guard.sentSubstance();
     this.outflow.headers(stream, headers, false);
-    if (this.outflow.tryWhole(stream, body, bodyBytes, trailers)) return this.announce();
-    this.sendData(stream, body, false);
+    if (this.outflow.tryMessage(stream, message, messageBytes, trailers)) return this.announce();
+    this.sendData(stream, [messagePrefix(messageBytes), ...message], false);
     this.sendTrailers(stream, trailers);
   }
 
@@ -331,7 +334,7 @@ export class Connection {
 
   private onHeaderList(
     id: number,
-    headers: HeaderField[] | typeof headersTooLarge,
+    headers: DecodedField[] | typeof headersTooLarge,
     end: boolean,
     malformed: boolean,
   ): void {
@@ -349,7 +352,7 @@ export class Connection {
     const problem = checkRequest(headers);
     if (typeof problem === 'string' || malformed) return this.refuse(id, ErrorCode.protocolError);
     const stream = new Stream(id, this.peerInitialWindow);
-    stream.expectedBytes = problem.contentLength;
+    stream.expectedBytes = problem;
     if (end && stream.expectedBytes > 0) return this.refuse(id, ErrorCode.protocolError);
     this.streams.set(id, stream);
     if (end) this.endRemote(stream);

@@ -43,6 +43,8 @@ export const Setting = {
 } as const;
 
 export const frameHeaderBytes = 9;
+/** Of a gRPC message: a flag and a length. */
+export const messagePrefixBytes = 5;
 export const defaultFrameBytesMax = 16_384;
 export const defaultWindowBytes = 65_535;
 export const windowBytesMax = 0x7fff_ffff;
@@ -59,6 +61,11 @@ const referenceBytesMin = 8_192;
 /** A 31-bit number: a stream id, a window increment. The high bit is reserved. */
 export function readU31(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! & 0x7f) << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
+/** What stands before a gRPC message that is not compressed. */
+export function messagePrefix(bytes: number): Uint8Array {
+  return Uint8Array.of(0, bytes >>> 24, bytes >>> 16, bytes >>> 8, bytes);
 }
 
 /** Frames of one connection in order, as few chunks as possible. */
@@ -103,6 +110,14 @@ export class FrameWriter {
     b[o + 8] = streamId;
     this.at = o + frameHeaderBytes;
     this.bytes += frameHeaderBytes;
+  }
+
+  /** As `messagePrefix`. */
+  prefix(messageBytes: number): void {
+    this.reserve(messagePrefixBytes);
+    this.block[this.at++] = 0;
+    this.bytes++;
+    this.u32(messageBytes);
   }
 
   u32(value: number): void {

@@ -3,7 +3,9 @@ import { concatBytes, utf8 } from '@quoin/base';
 import { decodeBinaryValue, isBinaryKey } from './binary-metadata.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
+import { messagePrefix, messagePrefixBytes } from './frames.ts';
 import { encodeHeaders, type HeaderField } from './hpack.ts';
+import { type Gunzip, MessageReader, readLength } from './message-reader.ts';
 import {
   type PlainCall,
   type PlainHead,
@@ -72,16 +74,17 @@ export interface GrpcServerPorts {
   /** Whether the path takes one request message and gives one answer. Unknown paths count as such. */
   readonly isStreaming: (path: string) => boolean;
   /**
-   * Begins the span of a call; undefined when tracing is off or the call is not sampled.
+   * Begins the span of a call; undefined when it is not sampled. Absent: tracing is off.
    * `metadata` gives the first value: bytes for keys that end in `-bin`, text for others.
    */
-  readonly span: (
-    path: string,
-    metadata: (key: string) => string | Uint8Array | undefined,
-    peer: string,
-  ) => CallSpan | undefined;
-  /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
-  readonly gunzip: (bytes: Uint8Array, maxBytes: number) => Uint8Array | undefined;
+  readonly span:
+    | ((
+        path: string,
+        metadata: (key: string) => string | Uint8Array | undefined,
+        peer: string,
+      ) => CallSpan | undefined)
+    | undefined;
+  readonly gunzip: Gunzip;
   readonly plain: (request: PlainRequest, reply: PlainReply) => void;
   /** Asked before `plain`: takes requests whose bodies are streams, in either direction. Undefined: not this one. */
   readonly plainStream?:
@@ -135,12 +138,65 @@ function trailersOnly(status: GrpcStatus): Uint8Array {
   ]);
 }
 
+const timeoutUnitsMs: Readonly<Record<string, number>> = {
+  H: 3_600_000,
+  M: 60_000,
+  S: 1000,
+  m: 1,
+  u: 1e-3,
+  n: 1e-6,
+};
+const timeoutDigitsMax = 8;
+
 /** `100m` and its like as ms; undefined when absent, NaN when malformed. */
 export function parseGrpcTimeoutMs(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
-  if (!/^\d{1,8}[HMSmun]$/.test(value)) return Number.NaN;
-  const scale = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }[value.at(-1) as 'H'];
-  return Number(value.slice(0, -1)) * scale;
+  const digits = value.length - 1;
+  if (digits < 1 || digits > timeoutDigitsMax) return Number.NaN;
+  let count = 0;
+  for (let i = 0; i < digits; i++) {
+    const digit = value.charCodeAt(i) - 0x30;
+    if (digit < 0 || digit > 9) return Number.NaN;
+    count = count * 10 + digit;
+  }
+  return count * (timeoutUnitsMs[value.charAt(digits)] ?? Number.NaN);
+}
+
+/** The headers of one call. */
+class RequestContext implements GrpcCallContext {
+  readonly deadlineMs: number | undefined;
+  readonly trace: Uint8Array | undefined;
+  readonly peer: string;
+  readonly certUser: string;
+  private readonly headers: readonly HeaderField[];
+
+  constructor(
+    headers: readonly HeaderField[],
+    deadlineMs: number | undefined,
+    trace: Uint8Array | undefined,
+    peer: string,
+    certUser: string,
+  ) {
+    this.headers = headers;
+    this.deadlineMs = deadlineMs;
+    this.trace = trace;
+    this.peer = peer;
+    this.certUser = certUser;
+  }
+
+  metadata(key: string): string | undefined {
+    return find(this.headers, key);
+  }
+}
+
+function find(headers: readonly HeaderField[], name: string): string | undefined {
+  for (let i = 0; i < headers.length; i++) if (headers[i]!.name === name) return headers[i]!.value;
+  return undefined;
+}
+
+function isGrpc(contentType: string | undefined): boolean {
+  if (contentType === 'application/grpc') return true;
+  return contentType !== undefined && /^application\/grpc(?:$|[+;])/.test(contentType);
 }
 
 /** One connection of a gRPC server: the HTTP/2 state machine with calls on top. */
@@ -187,23 +243,15 @@ export class GrpcServerConnection {
     headers: readonly HeaderField[],
     end: boolean,
   ): StreamHandler | undefined {
-    const find = (key: string): string | undefined => {
-      for (const field of headers) if (field.name === key) return field.value;
-      return undefined;
-    };
-    const contentType = find('content-type');
-    if (
-      contentType === undefined ||
-      !/^application\/grpc(?:$|[+;])/.test(contentType) ||
-      find(':method') !== 'POST'
-    ) {
-      return this.onPlain(stream, headers, end, find);
+    if (!isGrpc(find(headers, 'content-type')) || find(headers, ':method') !== 'POST') {
+      return this.onPlain(stream, headers, end);
     }
-    const path = find(':path')!;
-    const timeoutMs = parseGrpcTimeoutMs(find('grpc-timeout'));
+    const path = find(headers, ':path')!;
+    const timeout = find(headers, 'grpc-timeout');
+    const timeoutMs = parseGrpcTimeoutMs(timeout);
     if (Number.isNaN(timeoutMs))
-      return this.refuse(stream, code.internal, `malformed grpc-timeout: ${find('grpc-timeout')}`);
-    const encoding = find('grpc-encoding');
+      return this.refuse(stream, code.internal, `malformed grpc-timeout: ${timeout}`);
+    const encoding = find(headers, 'grpc-encoding');
     if (encoding !== undefined && encoding !== 'identity' && encoding !== 'gzip') {
       return this.refuse(
         stream,
@@ -211,18 +259,16 @@ export class GrpcServerConnection {
         `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
       );
     }
-    const metadata = (key: string): string | Uint8Array | undefined => {
-      const value = find(key);
-      return value !== undefined && isBinaryKey(key) ? decodeBinaryValue(value) : value;
-    };
-    const span = this.ports.span(path, metadata, this.peer);
-    const context: GrpcCallContext = {
-      deadlineMs: timeoutMs === undefined ? undefined : this.ports.clock.monotonicMs() + timeoutMs,
-      metadata: find,
-      trace: span?.context,
-      peer: this.peer,
-      certUser: this.certUser,
-    };
+    const span = this.ports.span?.(
+      path,
+      (key) => {
+        const value = find(headers, key);
+        return value !== undefined && isBinaryKey(key) ? decodeBinaryValue(value) : value;
+      },
+      this.peer,
+    );
+    const deadlineMs = timeoutMs === undefined ? undefined : this.connection.receivedMs + timeoutMs;
+    const context = new RequestContext(headers, deadlineMs, span?.context, this.peer, this.certUser);
     const call = this.ports.isStreaming(path)
       ? new StreamingCall(this.connection, stream, this.options, this.ports, context, span, this.timedStreams)
       : new UnaryCall(this.connection, stream, this.options, this.ports, path, context, span);
@@ -236,13 +282,8 @@ export class GrpcServerConnection {
     return undefined;
   }
 
-  private onPlain(
-    stream: Stream,
-    headers: readonly HeaderField[],
-    end: boolean,
-    find: (key: string) => string | undefined,
-  ): StreamHandler | undefined {
-    const head = { method: find(':method')!, path: find(':path')!, headers };
+  private onPlain(stream: Stream, headers: readonly HeaderField[], end: boolean): StreamHandler | undefined {
+    const head = { method: find(headers, ':method')!, path: find(headers, ':path')!, headers };
     const response = new StreamedResponse(this.connection, stream);
     const call = this.ports.plainStream?.(head, response, this.peer, this.certUser);
     if (call !== undefined) {
@@ -286,88 +327,9 @@ export class GrpcServerConnection {
   }
 }
 
-/** Cuts a body into messages: a flag byte, four bytes of length, the message. */
-class MessageReader {
-  private readonly maxBytes: number;
-  private readonly gunzip: GrpcServerPorts['gunzip'];
-  private parts: Uint8Array[] = [];
-  private bytes = 0;
-
-  constructor(maxBytes: number, gunzip: GrpcServerPorts['gunzip']) {
-    this.maxBytes = maxBytes;
-    this.gunzip = gunzip;
-  }
-
-  /** True when the last message is complete. */
-  get empty(): boolean {
-    return this.bytes === 0;
-  }
-
-  /** Calls `take` for each whole message; gives the status that ends the call, if any. */
-  push(data: Uint8Array, take: (message: Uint8Array) => void): GrpcStatus | undefined {
-    let rest = data;
-    if (this.bytes > 0) {
-      this.parts.push(data);
-      this.bytes += data.length;
-      const wanted = this.wantedBytes();
-      if (wanted instanceof Object) return wanted;
-      if (this.bytes < wanted) return undefined;
-      rest = concatBytes(this.parts);
-    }
-    this.parts = [];
-    this.bytes = 0;
-    while (rest.length > 0) {
-      const length = rest.length < 5 ? 0 : readLength(rest);
-      if (length > this.maxBytes) return this.tooLarge(length);
-      if (rest.length < 5 + length || rest.length < 5) {
-        this.parts.push(rest);
-        this.bytes = rest.length;
-        return undefined;
-      }
-      let message: Uint8Array | undefined = rest.subarray(5, 5 + length);
-      if (rest[0] === 1) message = this.gunzip(message, this.maxBytes);
-      else if (rest[0] !== 0)
-        return { code: code.internal, message: `grpc: bad compression flag ${rest[0]}` };
-      if (message === undefined)
-        return { code: code.internal, message: 'grpc: failed to decompress the received message' };
-      rest = rest.subarray(5 + length);
-      take(message);
-    }
-    return undefined;
-  }
-
-  private wantedBytes(): number | GrpcStatus {
-    if (this.bytes < 5) return 5;
-    const head = this.parts[0]!.length >= 5 ? this.parts[0]! : concatBytes(this.parts);
-    if (head !== this.parts[0]) this.parts = [head];
-    const length = readLength(head);
-    return length > this.maxBytes ? this.tooLarge(length) : 5 + length;
-  }
-
-  private tooLarge(length: number): GrpcStatus {
-    return {
-      code: code.resourceExhausted,
-      message: `grpc: received message larger than max (${length} vs. ${this.maxBytes})`,
-    };
-  }
-}
-
-function readLength(bytes: Uint8Array): number {
-  return ((bytes[1]! << 24) | (bytes[2]! << 16) | (bytes[3]! << 8) | bytes[4]!) >>> 0;
-}
-
-function messagePrefix(bytes: number): Uint8Array {
-  const prefix = new Uint8Array(5);
-  prefix[1] = bytes >>> 24;
-  prefix[2] = bytes >>> 16;
-  prefix[3] = bytes >>> 8;
-  prefix[4] = bytes;
-  return prefix;
-}
-
 function totalBytes(pieces: readonly Uint8Array[]): number {
   let bytes = 0;
-  for (const piece of pieces) bytes += piece.length;
+  for (let i = 0; i < pieces.length; i++) bytes += pieces[i]!.length;
   return bytes;
 }
 
@@ -381,11 +343,13 @@ function answerTooLarge(bytes: number): GrpcStatus {
 class UnaryCall implements StreamHandler {
   private readonly connection: Connection;
   private readonly stream: Stream;
+  private readonly options: GrpcServerOptions;
   private readonly ports: GrpcServerPorts;
   private readonly path: string;
   private readonly context: GrpcCallContext;
   private readonly span: CallSpan | undefined;
-  private readonly reader: MessageReader;
+  /** Only for a message that does not come whole. */
+  private reader: MessageReader | undefined = undefined;
   private request: Uint8Array | undefined = undefined;
   private cancel: (() => void) | undefined = undefined;
   private over = false;
@@ -401,15 +365,20 @@ class UnaryCall implements StreamHandler {
   ) {
     this.connection = connection;
     this.stream = stream;
+    this.options = options;
     this.ports = ports;
     this.path = path;
     this.context = context;
     this.span = span;
-    this.reader = new MessageReader(options.maxMessageBytes, ports.gunzip);
   }
 
   onData(data: Uint8Array, end: boolean): void {
     if (this.over) return;
+    if (end && this.reader === undefined && this.isWhole(data)) {
+      this.serve(data.subarray(messagePrefixBytes));
+      return;
+    }
+    this.reader ??= new MessageReader(this.options.maxMessageBytes, this.ports.gunzip);
     let extra = false;
     const problem = this.reader.push(data, (message) => {
       extra = this.request !== undefined;
@@ -424,10 +393,7 @@ class UnaryCall implements StreamHandler {
     if (this.request === undefined || !this.reader.empty) {
       return this.reply({ code: code.internal, message: 'grpc: the request ended before its message' }, []);
     }
-    const cancel = this.ports.handler.unary(this.path, this.request, this.context, (status, response) =>
-      this.reply(status, response),
-    );
-    if (!this.over) this.cancel = cancel;
+    this.serve(this.request);
   }
 
   onAbort(): void {
@@ -439,6 +405,20 @@ class UnaryCall implements StreamHandler {
 
   onDrain(): void {}
 
+  /** One message, not compressed, and nothing else: the usual case. */
+  private isWhole(data: Uint8Array): boolean {
+    if (data.length < messagePrefixBytes || data[0] !== 0) return false;
+    const length = readLength(data);
+    return length === data.length - messagePrefixBytes && length <= this.options.maxMessageBytes;
+  }
+
+  private serve(request: Uint8Array): void {
+    const cancel = this.ports.handler.unary(this.path, request, this.context, (status, response) =>
+      this.reply(status, response),
+    );
+    if (!this.over) this.cancel = cancel;
+  }
+
   private reply(status: GrpcStatus | null, response: readonly Uint8Array[]): void {
     if (this.over) return;
     const bytes = totalBytes(response);
@@ -449,13 +429,7 @@ class UnaryCall implements StreamHandler {
       this.connection.sendHeaders(this.stream, trailersOnly(status), true);
       return;
     }
-    this.connection.sendWhole(
-      this.stream,
-      responseHeaders,
-      [messagePrefix(bytes), ...response],
-      bytes + 5,
-      trailersOk,
-    );
+    this.connection.sendMessage(this.stream, responseHeaders, response, bytes, trailersOk);
   }
 }
 

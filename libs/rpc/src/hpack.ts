@@ -1,11 +1,9 @@
+import { DecodedField, type HeaderField } from './header-field.ts';
 import { decodeHuffman } from './huffman.ts';
 
 /** HPACK (RFC 7541): a decoder with its dynamic table, and a stateless encoder. */
 
-export interface HeaderField {
-  readonly name: string;
-  readonly value: string;
-}
+export type { HeaderField } from './header-field.ts';
 
 /** The peer's header block cannot be decoded: a connection error of type COMPRESSION_ERROR. */
 export class HpackError extends Error {
@@ -17,10 +15,9 @@ export const headersTooLarge = 'too large';
 
 /** SETTINGS_HEADER_TABLE_SIZE that we never change. */
 export const headerTableBytes = 4096;
-const fieldOverheadBytes = 32;
 
 // RFC 7541 appendix A: "name" or "name value" by index from 1.
-const staticFields: readonly HeaderField[] = (
+const staticFields: readonly DecodedField[] = (
   ':authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|:status 204|' +
   ':status 206|:status 304|:status 400|:status 404|:status 500|accept-charset|accept-encoding gzip, deflate|' +
   'accept-language|accept-ranges|accept|access-control-allow-origin|age|allow|authorization|cache-control|' +
@@ -33,14 +30,14 @@ const staticFields: readonly HeaderField[] = (
   .map((text) => {
     const space = text.indexOf(' ');
     return space < 0
-      ? { name: text, value: '' }
-      : { name: text.slice(0, space), value: text.slice(space + 1) };
+      ? new DecodedField(text, '')
+      : new DecodedField(text.slice(0, space), text.slice(space + 1));
   });
 
 /** Decodes the header blocks of one connection, in their order. */
 export class HpackDecoder {
   /** Newest last, so that adding is a push; index 62 is the last item. */
-  private table: HeaderField[] = [];
+  private table: DecodedField[] = [];
   /** Entries before this one have been evicted. */
   private first = 0;
   private tableBytes = 0;
@@ -54,10 +51,10 @@ export class HpackDecoder {
   }
 
   /** @throws HpackError */
-  decode(block: Uint8Array): HeaderField[] | typeof headersTooLarge {
+  decode(block: Uint8Array): DecodedField[] | typeof headersTooLarge {
     this.block = block;
     this.at = 0;
-    const fields: HeaderField[] = [];
+    const fields: DecodedField[] = [];
     let listBytes = 0;
     let sizeUpdateAllowed = true;
     while (this.at < block.length) {
@@ -69,23 +66,23 @@ export class HpackDecoder {
       }
       sizeUpdateAllowed = false;
       const field = this.field(byte);
-      listBytes += field.name.length + field.value.length + fieldOverheadBytes;
+      listBytes += field.bytes;
       if (listBytes <= this.listBytesMax) fields.push(field);
     }
     return listBytes <= this.listBytesMax ? fields : headersTooLarge;
   }
 
-  private field(byte: number): HeaderField {
+  private field(byte: number): DecodedField {
     if ((byte & 0x80) !== 0) return this.indexed(this.integer(7));
     const incremental = (byte & 0xc0) === 0x40;
     const index = this.integer(incremental ? 6 : 4);
     const name = index === 0 ? this.string() : this.indexed(index).name;
-    const field = { name, value: this.string() };
+    const field = new DecodedField(name, this.string());
     if (incremental) this.add(field);
     return field;
   }
 
-  private indexed(index: number): HeaderField {
+  private indexed(index: number): DecodedField {
     if (index === 0) throw new HpackError('index 0');
     if (index <= staticFields.length) return staticFields[index - 1]!;
     const at = this.table.length - (index - staticFields.length);
@@ -93,9 +90,8 @@ export class HpackDecoder {
     return this.table[at]!;
   }
 
-  private add(field: HeaderField): void {
-    const bytes = field.name.length + field.value.length + fieldOverheadBytes;
-    this.tableBytes += bytes;
+  private add(field: DecodedField): void {
+    this.tableBytes += field.bytes;
     this.table.push(field);
     this.evict();
   }
@@ -110,7 +106,7 @@ export class HpackDecoder {
   private evict(): void {
     while (this.tableBytes > this.tableBytesMax) {
       const oldest = this.table[this.first++]!;
-      this.tableBytes -= oldest.name.length + oldest.value.length + fieldOverheadBytes;
+      this.tableBytes -= oldest.bytes;
     }
     // Dropped entries are cut off now and then rather than shifted one by one.
     if (this.first > 128 && this.first * 2 > this.table.length) {

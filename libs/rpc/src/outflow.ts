@@ -1,5 +1,12 @@
 import { assert, Deque } from '@quoin/base';
-import { defaultFrameBytesMax, defaultWindowBytes, Flag, FrameType, FrameWriter } from './frames.ts';
+import {
+  defaultFrameBytesMax,
+  defaultWindowBytes,
+  Flag,
+  FrameType,
+  FrameWriter,
+  messagePrefixBytes,
+} from './frames.ts';
 import type { Stream } from './stream.ts';
 
 /**
@@ -27,18 +34,21 @@ export class Outflow {
   enqueue(stream: Stream, pieces: readonly Uint8Array[]): void {
     for (const piece of pieces) {
       if (piece.length === 0) continue;
+      stream.queue ??= new Deque(4);
       stream.queue.push(piece);
       stream.queuedBytes += piece.length;
     }
   }
 
-  /** Body and trailers at once, when they fit one frame and both windows. */
-  tryWhole(stream: Stream, body: readonly Uint8Array[], bytes: number, trailers: Uint8Array): boolean {
-    if (bytes > stream.sendWindow || bytes > this.window || bytes > this.frameBytesMax) return false;
-    stream.sendWindow -= bytes;
-    this.window -= bytes;
-    this.out.header(bytes, FrameType.data, 0, stream.id);
-    for (const piece of body) this.out.raw(piece);
+  /** A gRPC message and trailers at once, when they fit one frame and both windows. */
+  tryMessage(stream: Stream, pieces: readonly Uint8Array[], bytes: number, trailers: Uint8Array): boolean {
+    const length = bytes + messagePrefixBytes;
+    if (length > stream.sendWindow || length > this.window || length > this.frameBytesMax) return false;
+    stream.sendWindow -= length;
+    this.window -= length;
+    this.out.header(length, FrameType.data, 0, stream.id);
+    this.out.prefix(bytes);
+    for (let i = 0; i < pieces.length; i++) this.out.raw(pieces[i]!);
     this.headers(stream, trailers, true);
     this.onEnd(stream);
     return true;
@@ -86,15 +96,16 @@ export class Outflow {
     this.window -= length;
     stream.queuedBytes -= length;
     let left = length;
+    const { queue } = stream;
     while (left > 0) {
-      const piece = stream.queue.at(0);
-      assert(piece !== undefined, 'queued bytes without a piece');
+      const piece = queue?.at(0);
+      assert(queue !== undefined && piece !== undefined, 'queued bytes without a piece');
       const rest = piece.length - stream.queueOffset;
       const take = Math.min(rest, left);
       this.out.raw(piece.subarray(stream.queueOffset, stream.queueOffset + take));
       left -= take;
       if (take === rest) {
-        stream.queue.shift();
+        queue.shift();
         stream.queueOffset = 0;
       } else stream.queueOffset += take;
     }

@@ -1,4 +1,4 @@
-import type { HeaderField } from './hpack.ts';
+import { type DecodedField, FieldKind } from './header-field.ts';
 
 // Fields that speak about an HTTP/1.1 connection and have no place here (RFC 9113 §8.2.2).
 const connectionFields = new Set([
@@ -8,34 +8,57 @@ const connectionFields = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-const requestPseudoFields = new Set([':method', ':scheme', ':path', ':authority']);
+const requestPseudoFields: ReadonlyMap<string, FieldKind> = new Map([
+  [':method', FieldKind.method],
+  [':scheme', FieldKind.scheme],
+  [':path', FieldKind.path],
+  [':authority', FieldKind.authority],
+]);
+const requiredFields = (1 << FieldKind.method) | (1 << FieldKind.scheme) | (1 << FieldKind.path);
 
 /** The text of what makes a request malformed (RFC 9113 §8.1.1, §8.2, §8.3), or its announced length (-1: none). */
-export function checkRequest(headers: readonly HeaderField[]): string | { readonly contentLength: number } {
-  const seen = new Set<string>();
+export function checkRequest(headers: readonly DecodedField[]): string | number {
+  let seen = 0;
   let regular = false;
   let contentLength = -1;
-  for (const { name, value } of headers) {
-    if (name.startsWith(':')) {
-      if (regular) return `${name} after regular fields`;
-      if (!requestPseudoFields.has(name)) return `unknown pseudo field ${name}`;
-      if (seen.has(name)) return `${name} twice`;
-      seen.add(name);
-      if (name === ':path' && value === '') return 'empty :path';
-      continue;
-    }
-    regular = true;
-    if (!isFieldName(name)) return `bad field name ${name}`;
-    if (connectionFields.has(name)) return `connection-specific field ${name}`;
-    if (name === 'te' && value !== 'trailers') return `te is ${value}`;
-    if (name === 'content-length') {
-      if (!/^\d{1,15}$/.test(value)) return `content-length is ${value}`;
-      if (contentLength >= 0 && contentLength !== Number(value)) return 'two values of content-length';
-      contentLength = Number(value);
+  for (let i = 0; i < headers.length; i++) {
+    const field = headers[i]!;
+    if (field.kind === FieldKind.unknown) field.kind = kindOf(field);
+    const { kind } = field;
+    if (kind === FieldKind.regular) regular = true;
+    else if (kind <= FieldKind.authority) {
+      if (regular) return `${field.name} after regular fields`;
+      if ((seen & (1 << kind)) !== 0) return `${field.name} twice`;
+      seen |= 1 << kind;
+    } else if (kind === FieldKind.bad) return fieldProblem(field) ?? 'a bad field';
+    else {
+      regular = true;
+      if (contentLength >= 0 && contentLength !== Number(field.value)) return 'two values of content-length';
+      contentLength = Number(field.value);
     }
   }
-  for (const name of [':method', ':scheme', ':path']) if (!seen.has(name)) return `no ${name}`;
-  return { contentLength };
+  if ((seen & requiredFields) === requiredFields) return contentLength;
+  for (const [name, kind] of requestPseudoFields) if ((seen & (1 << kind)) === 0) return `no ${name}`;
+  return contentLength;
+}
+
+function kindOf(field: DecodedField): FieldKind {
+  if (fieldProblem(field) !== undefined) return FieldKind.bad;
+  if (field.name === 'content-length') return FieldKind.contentLength;
+  return requestPseudoFields.get(field.name) ?? FieldKind.regular;
+}
+
+/** What is wrong with a field wherever it stands. */
+function fieldProblem({ name, value }: DecodedField): string | undefined {
+  if (name.startsWith(':')) {
+    if (!requestPseudoFields.has(name)) return `unknown pseudo field ${name}`;
+    return name === ':path' && value === '' ? 'empty :path' : undefined;
+  }
+  if (!isFieldName(name)) return `bad field name ${name}`;
+  if (connectionFields.has(name)) return `connection-specific field ${name}`;
+  if (name === 'te' && value !== 'trailers') return `te is ${value}`;
+  if (name === 'content-length' && !/^\d{1,15}$/.test(value)) return `content-length is ${value}`;
+  return undefined;
 }
 
 /** Visible ASCII without upper case: enough to refuse what §8.2.1 forbids. */

@@ -1,4 +1,4 @@
-import { Deque } from '@quoin/base';
+import type { Deque } from '@quoin/base';
 
 /** What a stream tells whoever handles it. */
 export interface StreamHandler {
@@ -29,7 +29,7 @@ export class Stream {
   /** Announced by content-length and not yet received; -1 when not announced. */
   expectedBytes = -1;
   /** Pieces that wait for window, the offset into the first, and what follows them. */
-  readonly queue: Deque<Uint8Array> = new Deque(4);
+  queue: Deque<Uint8Array> | undefined = undefined;
   queueOffset = 0;
   queuedBytes = 0;
   trailers: Uint8Array | undefined = undefined;

@@ -305,7 +305,7 @@ test('shutdown lets the requests under way finish', () => {
   peer.say(frame(1, endHeaders | endStream, 3, post), frame(6, 1, 0, ping.body));
   expect(peer.requests).toHaveLength(2);
   expect(peer.closed).toBeUndefined();
-  for (const { stream } of peer.requests) peer.connection.sendWhole(stream, post, [], 0, post);
+  for (const { stream } of peer.requests) peer.connection.sendMessage(stream, post, [], 0, post);
   expect(peer.closed).toBe('shutdown');
 });
 
@@ -394,7 +394,7 @@ test('mutated conversations never throw and never make much of little', () => {
         for (let at = 0; at < bytes.length; at += cut) {
           for (const said of peer.say(bytes.slice(at, at + cut))) answered += 9 + said.body.length;
           for (const { stream } of peer.requests)
-            peer.connection.sendWhole(stream, post, [new Uint8Array(10)], 10, post);
+            peer.connection.sendMessage(stream, post, [new Uint8Array(10)], 10, post);
         }
         expect(answered).toBeLessThan(2_000);
       },

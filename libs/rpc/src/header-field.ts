@@ -1,0 +1,45 @@
+export interface HeaderField {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** What a field is to a request (RFC 9113 §8.2, §8.3); computed when first asked. */
+export const FieldKind = {
+  unknown: 0,
+  method: 1,
+  scheme: 2,
+  path: 3,
+  authority: 4,
+  regular: 5,
+  contentLength: 6,
+  bad: 7,
+} as const;
+export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind];
+
+const overheadBytes = 32;
+
+// Names that are looked for in every request: one string for each, so that comparing them is comparing pointers.
+const knownNames = new Map(
+  (
+    ':authority :method :path :scheme content-type user-agent te grpc-timeout grpc-encoding grpc-accept-encoding ' +
+    'client-api-version hasleader token authorization traceparent grpc-trace-bin'
+  )
+    .split(' ')
+    .map((name) => [name, name]),
+);
+
+/** A field as the decoder has it. The table hands out the same one again and again, so what was found out about it stays. */
+export class DecodedField implements HeaderField {
+  readonly name: string;
+  readonly value: string;
+  /** Its size in a table or list (RFC 7541 §4.1). */
+  readonly bytes: number;
+  kind: FieldKind;
+
+  constructor(name: string, value: string) {
+    this.name = knownNames.get(name) ?? name;
+    this.value = value;
+    this.bytes = name.length + value.length + overheadBytes;
+    this.kind = FieldKind.unknown;
+  }
+}
