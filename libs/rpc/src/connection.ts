@@ -41,7 +41,10 @@ export class Connection {
   private readonly options: ConnectionOptions;
   private readonly events: ConnectionEvents;
   private readonly clock: Clock;
-  private readonly outflow = new Outflow((stream) => this.endLocal(stream));
+  private readonly outflow = new Outflow(
+    (stream) => this.endLocal(stream),
+    () => this.guard.sentSubstance(),
+  );
   private readonly out = this.outflow.out;
   private readonly decoder: HpackDecoder;
   private readonly streams = new Map<number, Stream>();
@@ -143,7 +146,6 @@ export class Connection {
   sendHeaders(stream: Stream, block: Uint8Array, end: boolean): void {
     if (stream.closed || stream.localClosed) return;
     this.outflow.headers(stream, block, end);
-    this.guard.sentSubstance();
     if (end) this.endLocal(stream);
     this.announce();
   }
@@ -156,7 +158,6 @@ export class Connection {
     if (stream.closed || stream.localClosed || stream.endAfterQueue) return true;
     this.outflow.enqueue(stream, pieces);
     stream.endAfterQueue = end;
-    this.guard.sentSubstance();
     this.outflow.flush(stream);
     this.announce();
     if (stream.queuedBytes <= this.options.streamHighWaterBytes) return true;
@@ -182,7 +183,6 @@ export class Connection {
     trailers: Uint8Array,
   ): void {
     if (stream.closed || stream.localClosed) return;
-    this.guard.sentSubstance();
     this.outflow.headers(stream, headers, false);
     if (this.outflow.tryMessage(stream, message, messageBytes, trailers)) return this.announce();
     this.sendData(stream, [messagePrefix(messageBytes), ...message], false);

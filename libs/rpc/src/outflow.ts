@@ -21,13 +21,16 @@ export class Outflow {
   frameBytesMax: number = defaultFrameBytesMax;
   private readonly waiting = new Deque<Stream>();
   private readonly onEnd: (stream: Stream) => void;
+  private readonly onSubstance: () => void;
 
-  /** `onEnd`: our END_STREAM was written. */
-  constructor(onEnd: (stream: Stream) => void) {
+  /** `onEnd`: our END_STREAM was written. `onSubstance`: headers or a part of a body were, perhaps long after it was queued. */
+  constructor(onEnd: (stream: Stream) => void, onSubstance: () => void) {
     this.onEnd = onEnd;
+    this.onSubstance = onSubstance;
   }
 
   headers(stream: Stream, block: Uint8Array, end: boolean): void {
+    this.onSubstance();
     this.out.headers(this.frameBytesMax, stream.id, block, end);
   }
 
@@ -91,6 +94,7 @@ export class Outflow {
   }
 
   private writeData(stream: Stream, length: number, last: boolean): void {
+    this.onSubstance();
     this.out.header(length, FrameType.data, last ? Flag.endStream : 0, stream.id);
     stream.sendWindow -= length;
     this.window -= length;

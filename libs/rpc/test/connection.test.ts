@@ -295,6 +295,25 @@ test('pings without need are strikes', () => {
   }
 });
 
+test('pings between the parts of a large answer are no strikes: a client measures its bandwidth by them', () => {
+  const peer = new Peer();
+  peer.say(frame(1, endHeaders | endStream, 1, post));
+  peer.connection.sendData(peer.requests[0]!.stream, [new Uint8Array(1 << 20)], true);
+  frames(peer.connection.takeOutput());
+  const ping = frame(6, 0, 0, new Uint8Array(8));
+  const window = [0, 0, 0x80, 0];
+  for (let i = 0; i < 20; i++) {
+    const said = peer.say(frame(8, 0, 0, window), frame(8, 0, 1, window), ping);
+    expect(Peer.goAway(said)).toBeUndefined();
+    expect(said.some((f) => f.type === 0)).toBe(true);
+  }
+  expect(peer.closed).toBeUndefined();
+  // With nothing sent between them they are.
+  let said: Frame[] = [];
+  for (let i = 0; i < 3; i++) said = peer.say(ping);
+  expect(Peer.goAway(said)).toBe(ErrorCode.enhanceYourCalm);
+});
+
 test('shutdown lets the requests under way finish', () => {
   const peer = new Peer();
   peer.say(frame(1, endHeaders | endStream, 1, post));
