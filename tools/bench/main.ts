@@ -1,229 +1,337 @@
 /**
  * `npm run bench`: real etcd and Quoin on this machine, the same shapes and the same load generator, in turns.
- * Prints medians and ratios; `--write` puts them into docs/perf.md.
+ * Prints medians and ratios; `--write` puts them into docs/perf.json, docs/perf.md and docs/perf.svg.
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { report } from './profile.ts';
-import { profile, type Shape, startNodes, startRoles, usage } from './servers.ts';
+import { chart } from './chart.ts';
+import { type Generator, loadGenerator, runLoad } from './load.ts';
+import { reportAll } from './profile.ts';
+import { floorTable, resultTable, section, withSection } from './report.ts';
+import {
+  type Measured,
+  merge,
+  type ProcessUse,
+  type Row,
+  ratiosOf,
+  readRows,
+  summarise,
+  writeRows,
+} from './results.ts';
+import { type Shape, type Software, startNodes, startRoles } from './servers.ts';
+import { watchUsage } from './usage.ts';
+import {
+  chooseShapes,
+  chooseWorkloads,
+  type ShapeId,
+  shapes,
+  type Workload,
+  workloads,
+} from './workloads.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const cache = join(root, '.cache', 'bench');
+const help = `npm run bench -- [flags]
 
-interface Load {
-  readonly workload: string;
-  readonly conns: number;
-  readonly clients: number;
-}
+  --workloads A,B    of ${workloads.map(({ id }) => id).join(', ')};
+                     without the number: all of that kind
+  --shapes A,B       one (one node each), nodes (3 nodes), roles (3 members + 2 gateways)
+  --rounds N         turns of etcd and Quoin (5)
+  --seconds S        measured, of each turn (5)
+  --warmup S         load before the clock starts, for compilers and caches of either side (2)
+  --quick            1 round of 2 s after 1 s
+  --etcd FILE        which etcd (etcd on the path)
+  --base DIR         another checkout of Quoin in the place of etcd: before and after a change
+  --load go|typescript   which client makes the load (go where it is present)
+  --write            put the results into docs/perf.json, docs/perf.md and docs/perf.svg
+  --docs DIR         where these are (docs)
+  --json FILE        every measurement of this run
+  --profile DIR      CPU profiles of Quoin's processes into DIR, summarised by role; etcd is left out
+`;
 
-interface Outcome {
-  readonly perSecond: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly errors: number;
-  readonly firstError?: string;
-  readonly operations: number;
-}
-
-interface Measured extends Outcome {
-  /** CPU seconds of all server processes for 1,000 operations. */
-  readonly serverCpuPer1000: number;
-  readonly residentBytes: number;
-}
-
-const loads: readonly Load[] = [
-  { workload: 'put', conns: 1, clients: 1 },
-  { workload: 'put', conns: 100, clients: 1000 },
-  { workload: 'get', conns: 1, clients: 1 },
-  { workload: 'get', conns: 100, clients: 1000 },
-  { workload: 'get-serializable', conns: 100, clients: 1000 },
-  { workload: 'range', conns: 10, clients: 10 },
-];
-
-const { values: options } = parseArgs({
+const { values: flags } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '5' },
-    /** Load before the clock starts, for compilers and caches of either side. */
-    warmup: { type: 'string', default: '2' },
-    shapes: { type: 'string', default: 'nodes,roles' },
-    workloads: { type: 'string', default: loads.map((l) => `${l.workload}:${l.clients}`).join(',') },
+    help: { type: 'boolean', default: false },
+    workloads: { type: 'string' },
+    shapes: { type: 'string' },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
+    warmup: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    etcd: { type: 'string', default: 'etcd' },
+    base: { type: 'string' },
+    load: { type: 'string', default: 'go' },
     write: { type: 'boolean', default: false },
-    /** Directory for CPU profiles of Quoin's processes, which are then summarised. Slows them down. */
+    docs: { type: 'string', default: join(root, 'docs') },
+    json: { type: 'string' },
     profile: { type: 'string' },
   },
 });
 
-/** The official Go client where Go is present, else our own. */
-function loadGenerator(): { name: string; file: string; args: string[] } {
-  const binary = join(cache, 'loadgen');
-  const build = spawnSync('go', ['build', '-o', binary, '.'], {
-    cwd: join(import.meta.dirname, 'loadgen'),
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  if (build.error === undefined && build.status === 0) return { name: 'Go clientv3', file: binary, args: [] };
-  process.stderr.write(
-    'bench: Go is not here (or its modules are not); using the TypeScript client, which costs more CPU itself\n',
-  );
+const number = (flag: string, given: string | undefined, otherwise: number, quick: number): number => {
+  const value = given === undefined ? (flags.quick ? quick : otherwise) : Number(given);
+  if (!(value >= 0)) throw new Error(`--${flag} ${given} is not a number of 0 or more`);
+  return value;
+};
+
+interface Contender {
+  readonly name: string;
+  readonly side: 'etcd' | 'quoin';
+  readonly shape: ShapeId;
+  readonly software: Software;
+}
+
+interface Plan {
+  readonly workloads: readonly Workload[];
+  readonly shapes: readonly ShapeId[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly warmup: number;
+  readonly generator: Generator;
+  readonly other: Software;
+  readonly version: string;
+  readonly cache: string;
+}
+
+const stopping = new AbortController();
+
+/** @throws Error for a flag that says nothing. */
+function plan(): Plan {
+  const chosen = chooseWorkloads(flags.workloads);
+  const chosenShapes = chooseShapes(flags.shapes);
+  const rounds = number('rounds', flags.rounds, 5, 1);
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds is a whole number from 1 on');
+  if (flags.load !== 'go' && flags.load !== 'typescript') throw new Error('--load is go or typescript');
+  const seconds = number('seconds', flags.seconds, 5, 2);
+  const warmup = number('warmup', flags.warmup, 2, 1);
+  if (flags.base !== undefined && flags.write)
+    throw new Error('--write takes results beside etcd, not with --base');
+  const cache = join(root, '.cache', 'bench', String(process.pid));
+  const other: Software =
+    flags.base === undefined
+      ? { kind: 'etcd', binary: flags.etcd }
+      : { kind: 'quoin', tree: resolve(flags.base) };
+  const version = versionOf(other);
+  mkdirSync(join(root, '.cache', 'bench'), { recursive: true });
+  const generator = loadGenerator(flags.load, join(root, '.cache', 'bench'));
   return {
-    name: 'TypeScript client',
-    file: process.execPath,
-    args: [join(import.meta.dirname, 'loadgen.ts')],
+    workloads: chosen,
+    shapes: chosenShapes,
+    rounds,
+    seconds,
+    warmup,
+    generator,
+    other,
+    version,
+    cache,
   };
 }
 
-function runLoad(
-  generator: ReturnType<typeof loadGenerator>,
-  shape: Shape,
-  load: Load,
-  seconds = options.seconds,
-): Promise<Outcome> {
-  const args = [
-    ...generator.args,
-    `--endpoints=${shape.endpoints.join(',')}`,
-    `--workload=${load.workload}`,
-    `--conns=${load.conns}`,
-    `--clients=${load.clients}`,
-    `--seconds=${seconds}`,
-  ];
-  return new Promise((resolve, reject) => {
-    const child = spawn(generator.file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
-    child.stdout.on('data', (data: Buffer) => {
-      out += data.toString();
-    });
-    child.on('error', reject);
-    child.on('exit', (code) =>
-      code === 0 ? resolve(JSON.parse(out)) : reject(new Error(`load generator ended with ${code}`)),
+function versionOf(software: Software): string {
+  if (software.kind === 'quoin') {
+    if (!existsSync(join(software.tree, 'apps', 'quoin')))
+      throw new Error(`${software.tree} is not a checkout of Quoin`);
+    return `Quoin in ${software.tree}`;
+  }
+  if (flags.profile !== undefined) return 'etcd';
+  const { error, stdout } = spawnSync(software.binary, ['--version'], { encoding: 'utf8' });
+  if (error !== undefined)
+    throw new Error(
+      `there is no etcd to compare with (${error.message}); install Debian's etcd-server or name one by --etcd`,
     );
-  });
+  return stdout.split('\n')[0]!.replace(' Version:', '');
 }
 
-const median = (numbers: number[]): number =>
-  numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+/** Who takes a turn in each round: of each size of etcd one, and behind it Quoin's shapes of that size. */
+function contenders({ shapes: chosen, other }: Plan, workload: Workload): Contender[] {
+  const profile =
+    flags.profile === undefined
+      ? {}
+      : { profile: { dir: resolve(flags.profile), prefix: workload.id.replace(':', '-') } };
+  const software: Software = { kind: 'quoin', tree: root, ...profile };
+  const list: Contender[] = [];
+  for (const shape of chosen) {
+    const { title, etcdNodes } = shapes[shape];
+    // Another checkout has the same shapes; etcd's 3 nodes stand beside both of Quoin's.
+    const there = list.some(
+      (each) => each.side === 'etcd' && shapes[each.shape].etcdNodes === etcdNodes && other.kind === 'etcd',
+    );
+    if (!there && flags.profile === undefined) {
+      const name =
+        other.kind === 'etcd' ? `etcd, ${etcdNodes} node${etcdNodes > 1 ? 's' : ''}` : `base, ${title}`;
+      list.push({ name, side: 'etcd', shape, software: other });
+    }
+    list.push({ name: `quoin, ${title}`, side: 'quoin', shape, software });
+  }
+  return list;
+}
 
-async function measure(
-  generator: ReturnType<typeof loadGenerator>,
-  make: () => Promise<Shape>,
-  load: Load,
-): Promise<Measured> {
-  const shape = await make();
+function start({ software, shape }: Contender, dir: string): Promise<Shape> {
+  if (software.kind === 'quoin' && shape === 'roles') return startRoles(software, 3, 2, dir);
+  return startNodes(software, shapes[shape].etcdNodes, dir);
+}
+
+async function measure(plan: Plan, contender: Contender, workload: Workload): Promise<Measured> {
+  const shape = await start(contender, plan.cache);
   try {
-    if (load.workload !== 'put') await runLoad(generator, shape, { workload: 'fill', conns: 8, clients: 64 });
-    if (Number(options.warmup) > 0) await runLoad(generator, shape, load, options.warmup);
-    const before = usage(shape.pids);
-    const outcome = await runLoad(generator, shape, load);
-    const after = usage(shape.pids);
+    let stopUsage: (() => ProcessUse[]) | undefined;
+    let processes: ProcessUse[] = [];
+    const outcome = await runLoad(plan.generator, shape.endpoints, workload, {
+      seconds: plan.seconds,
+      warmup: plan.warmup,
+      signal: stopping.signal,
+      onStart: () => {
+        stopUsage = watchUsage(shape.processes);
+      },
+      onStop: () => {
+        processes = stopUsage?.() ?? [];
+      },
+    });
     if (outcome.errors > 0)
-      process.stderr.write(
-        `bench: ${shape.name}, ${load.workload}: ${outcome.errors} errors, first: ${outcome.firstError}\n`,
-      );
-    return {
-      ...outcome,
-      serverCpuPer1000: ((after.cpuSeconds - before.cpuSeconds) / outcome.operations) * 1000,
-      residentBytes: after.residentBytes,
-    };
+      say(`  ${contender.name}: ${outcome.errors} errors, first: ${outcome.firstError}`);
+    return { ...outcome, processes };
   } finally {
     await shape.stop();
   }
 }
 
-interface Contender {
-  readonly name: string;
-  make(): Promise<Shape>;
+const say = (line: string): void => {
+  process.stderr.write(`${line}\n`);
+};
+
+function duration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  return seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
 }
 
-function contenders(): Contender[] {
-  const list: Contender[] = [{ name: 'etcd', make: () => startNodes('etcd', 3, join(cache, 'etcd')) }];
-  if (options.shapes.includes('nodes'))
-    list.push({ name: 'quoin, 3 nodes', make: () => startNodes('quoin', 3, join(cache, 'nodes')) });
-  if (options.shapes.includes('roles'))
-    list.push({ name: 'quoin, 3 + 2', make: () => startRoles(3, 2, join(cache, 'roles')) });
-  return list;
-}
-
-function table(results: Map<string, Map<string, Measured[]>>): string {
-  const lines = [
-    '| workload | server | op/s | ratio | p50 ms | p99 ms | server CPU s per 1,000 | RSS MiB |',
-    '|---|---|---|---|---|---|---|---|',
-  ];
-  for (const [load, servers] of results) {
-    const base = median(servers.get('etcd')!.map((m) => m.perSecond));
-    for (const [server, runs] of servers) {
-      const of = (pick: (m: Measured) => number): number => median(runs.map(pick));
-      const ratio = server === 'etcd' ? '1' : `**${(of((m) => m.perSecond) / base).toFixed(2)}**`;
-      lines.push(
-        `| ${load} | ${server} | ${of((m) => m.perSecond).toFixed(0)} | ${ratio} | ${of((m) => m.p50Ms).toFixed(2)} | ` +
-          `${of((m) => m.p99Ms).toFixed(2)} | ${of((m) => m.serverCpuPer1000).toFixed(3)} | ${(of((m) => m.residentBytes) / 2 ** 20).toFixed(0)} |`,
+/** All rounds of one workload; a turn that fails (twice) is told and leaves its shape without a row. */
+async function runWorkload(
+  plan: Plan,
+  workload: Workload,
+  progress: Progress,
+): Promise<Map<string, Measured[]>> {
+  const taking = contenders(plan, workload);
+  const runs = new Map<string, Measured[]>(taking.map(({ name }) => [name, []]));
+  for (let round = 1; round <= plan.rounds; round++) {
+    for (const contender of taking) {
+      const measured = await measure(plan, contender, workload).catch((error: Error) => {
+        if (stopping.signal.aborted) throw error;
+        say(`  ${contender.name}: ${error.message}; once more`);
+        return measure(plan, contender, workload);
+      });
+      runs.get(contender.name)!.push(measured);
+      const { perSecond, p50Ms, p99Ms } = measured;
+      say(
+        `${workload.id}, round ${round}/${plan.rounds}: ${contender.name} ${perSecond.toFixed(0)}/s, ` +
+          `p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms (${progress.step()})`,
       );
     }
   }
-  return lines.join('\n');
+  return runs;
+}
+
+class Progress {
+  private readonly total: number;
+  private readonly startedAt = Date.now();
+  private done = 0;
+
+  constructor(total: number) {
+    this.total = total;
+  }
+
+  /** One turn is over. */
+  step(): string {
+    this.done++;
+    const each = (Date.now() - this.startedAt) / this.done;
+    return `${this.done}/${this.total}, about ${duration(each * (this.total - this.done))} left`;
+  }
+}
+
+function rowsOf(plan: Plan, workload: Workload, runs: ReadonlyMap<string, Measured[]>): Row[] {
+  const taking = contenders(plan, workload);
+  return taking
+    .filter(({ side }) => side === 'quoin')
+    .map((contender): Row => {
+      const beside = taking.find(
+        ({ side, shape, software }) =>
+          side === 'etcd' &&
+          (software.kind === 'etcd'
+            ? shapes[shape].etcdNodes === shapes[contender.shape].etcdNodes
+            : shape === contender.shape),
+      )!;
+      const etcd = runs.get(beside.name)!;
+      const quoin = runs.get(contender.name)!;
+      return {
+        workload: workload.id,
+        shape: contender.shape,
+        date: new Date().toISOString(),
+        command: commandLine(plan),
+        version: plan.version,
+        generator: plan.generator.name,
+        cores: cpus().length,
+        rounds: plan.rounds,
+        etcd: summarise(etcd),
+        quoin: summarise(quoin),
+        ratios: ratiosOf(etcd, quoin),
+      };
+    });
+}
+
+/** What makes these figures again; not which workloads, which each row says itself. */
+function commandLine({ rounds, seconds, warmup }: Plan): string {
+  return `npm run bench -- --rounds ${rounds} --seconds ${seconds} --warmup ${warmup}`;
+}
+
+function write(rows: readonly Row[]): void {
+  const json = join(flags.docs, 'perf.json');
+  const markdown = join(flags.docs, 'perf.md');
+  const all = merge(readRows(json), rows);
+  mkdirSync(flags.docs, { recursive: true });
+  writeRows(json, all);
+  writeFileSync(join(flags.docs, 'perf.svg'), chart(all));
+  const old = existsSync(markdown) ? readFileSync(markdown, 'utf8') : '# Performance\n';
+  writeFileSync(markdown, withSection(old, section(all)));
 }
 
 async function main(): Promise<void> {
-  if (spawnSync('etcd', ['--version']).error !== undefined) {
-    process.stderr.write("bench: there is no etcd to compare with; install Debian's etcd-server\n");
-    process.exitCode = 1;
+  if (flags.help) {
+    process.stdout.write(help);
     return;
   }
-  mkdirSync(cache, { recursive: true });
-  if (options.profile !== undefined) profile(resolve(options.profile));
-  const generator = loadGenerator();
-  const etcdVersion = execFileSync('etcd', ['--version'], { encoding: 'utf8' }).split('\n')[0];
-  const rounds = Number(options.rounds);
-  const wanted = options.workloads.split(',');
-  const results = new Map<string, Map<string, Measured[]>>();
-  for (const load of loads.filter(
-    (l) => wanted.includes(l.workload) || wanted.includes(`${l.workload}:${l.clients}`),
-  )) {
-    const name = `${load.workload}, ${load.clients} client${load.clients > 1 ? 's' : ''}`;
-    const servers = new Map<string, Measured[]>();
-    results.set(name, servers);
-    for (let round = 1; round <= rounds; round++) {
-      for (const contender of contenders()) {
-        const measured = await measure(generator, contender.make, load);
-        const runs = servers.get(contender.name) ?? [];
-        runs.push(measured);
-        servers.set(contender.name, runs);
-        process.stderr.write(
-          `${name}, round ${round}/${rounds}: ${contender.name} ${measured.perSecond.toFixed(0)}/s, p50 ${measured.p50Ms.toFixed(2)} ms\n`,
-        );
-      }
+  const made = plan();
+  const turns = made.workloads.reduce((sum, each) => sum + contenders(made, each).length * made.rounds, 0);
+  say(`${made.version}; load by ${made.generator.name}; ${turns} turns`);
+  const progress = new Progress(turns);
+  const rows: Row[] = [];
+  const measurements: { workload: string; contender: string; runs: Measured[] }[] = [];
+  let failed = 0;
+  for (const workload of made.workloads) {
+    try {
+      const runs = await runWorkload(made, workload, progress);
+      for (const [contender, of] of runs) measurements.push({ workload: workload.id, contender, runs: of });
+      if (flags.profile === undefined) rows.push(...rowsOf(made, workload, runs));
+    } catch (error) {
+      if (stopping.signal.aborted) break;
+      failed++;
+      say(`bench: ${workload.id} could not be measured: ${(error as Error).message}`);
     }
+    // After each workload: a run that is ended early keeps what it has.
+    if (flags.write && rows.length > 0) write(rows);
+    if (flags.json !== undefined)
+      writeFileSync(flags.json, `${JSON.stringify({ rows, measurements }, null, 1)}\n`);
   }
-  const text = table(results);
-  process.stdout.write(`${text}\n`);
-  if (options.profile !== undefined) {
-    for (const file of readdirSync(options.profile).sort()) report(join(options.profile, file));
-  }
-  if (options.write) writeReport(text, generator.name, etcdVersion ?? 'etcd', rounds);
+  if (rows.length > 0) process.stdout.write(`${resultTable(rows)}\n\n${floorTable(rows)}\n`);
+  if (flags.profile !== undefined) reportAll(resolve(flags.profile));
+  if (failed > 0 || stopping.signal.aborted) process.exitCode = 1;
 }
 
-function writeReport(text: string, generator: string, etcdVersion: string, rounds: number): void {
-  const file = join(root, 'docs', 'perf.md');
-  const begin = '<!-- bench:begin -->';
-  const end = '<!-- bench:end -->';
-  const section = [
-    begin,
-    `Made by \`npm run bench -- --rounds ${rounds} --seconds ${options.seconds} --write\`: ${etcdVersion}, 3 nodes each, fsync on, ${cpus().length} cores,`,
-    `256-byte values, load by ${generator} on the same machine, ${options.warmup} s of warm-up, medians of ${rounds} rounds in turns.`,
-    '',
-    text,
-    end,
-  ].join('\n');
-  const old = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  const at = old.indexOf(begin);
-  const to = old.indexOf(end);
-  writeFileSync(
-    file,
-    at >= 0 && to > at
-      ? old.slice(0, at) + section + old.slice(to + end.length)
-      : `${old.trimEnd()}\n\n${section}\n`,
-  );
-}
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
 
-await main();
+try {
+  await main();
+} catch (error) {
+  say(`bench: ${(error as Error).message}`);
+  process.exitCode = 1;
+}

@@ -2,8 +2,8 @@
  * Reads the CPU profiles that `npm run bench -- --profile` leaves and says where each process spent its time:
  * `node tools/bench/profile.ts FILE.cpuprofile…`
  */
-import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 
 interface ProfileNode {
   readonly id: number;
@@ -17,16 +17,18 @@ interface Profile {
   readonly timeDeltas: readonly number[];
 }
 
+interface Summary {
+  readonly functions: Map<string, number>;
+  readonly projects: Map<string, number>;
+  readonly busyMs: number;
+}
+
 const rowsShown = 30;
 // Loading and first compiling say nothing about the load; a profile shorter than twice this is taken whole.
 const startUpMs = 6_000;
 
 /** Self time in ms by function and by project (a lib, a package, Node itself), idle time and start-up left out. */
-export function summarise(profile: Profile): {
-  functions: Map<string, number>;
-  projects: Map<string, number>;
-  busyMs: number;
-} {
+export function summarise(profile: Profile): Summary {
   const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
   const functions = new Map<string, number>();
   const projects = new Map<string, number>();
@@ -71,10 +73,37 @@ function print(title: string, rows: Map<string, number>, totalMs: number): void 
 }
 
 export function report(file: string): void {
-  const { functions, projects, busyMs } = summarise(JSON.parse(readFileSync(file, 'utf8')));
-  process.stdout.write(`${basename(file)}: ${busyMs.toFixed(0)} ms busy\n`);
+  show(basename(file), summarise(JSON.parse(readFileSync(file, 'utf8'))));
+}
+
+function show(title: string, { functions, projects, busyMs }: Summary): void {
+  process.stdout.write(`${title}: ${busyMs.toFixed(0)} ms busy\n`);
   print('by project', projects, busyMs);
   print('by function (self)', functions, busyMs);
+}
+
+/**
+ * The profiles of a directory, one role after the other. Of the members (or nodes) of a run the busiest is the leader.
+ */
+export function reportAll(dir: string): void {
+  const files = readdirSync(dir).filter((file) => file.endsWith('.cpuprofile'));
+  const groups = new Map<string, { file: string; summary: Summary }[]>();
+  for (const file of files.sort()) {
+    // put-1000-member0.cpuprofile
+    const [, group] = /^(.*-[a-z]+)\d*\.cpuprofile$/.exec(file) ?? [];
+    if (group === undefined) continue;
+    const summary = summarise(JSON.parse(readFileSync(join(dir, file), 'utf8')));
+    groups.set(group, [...(groups.get(group) ?? []), { file, summary }]);
+  }
+  for (const [group, of] of groups) {
+    of.sort((a, b) => b.summary.busyMs - a.summary.busyMs);
+    of.forEach(({ file, summary }, i) => {
+      const role = group.endsWith('-gateway') ? 'gateway' : i === 0 ? 'leader' : 'follower';
+      // Followers and gateways are alike: the first of each kind speaks for the others.
+      if (i < 2 && !(role === 'gateway' && i > 0)) show(`${role} (${file})`, summary);
+      else process.stdout.write(`${role} (${file}): ${summary.busyMs.toFixed(0)} ms busy\n`);
+    });
+  }
 }
 
 if (process.argv[1] === import.meta.filename) for (const file of process.argv.slice(2)) report(file);

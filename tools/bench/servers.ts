@@ -3,32 +3,47 @@
  * side on one file system. Quoin's all-in-one node takes etcd's flags, so both are started by the same words.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePorts } from '../../tests/support/ports.ts';
+import type { Role } from './results.ts';
+
+export interface ServerProcess {
+  readonly name: string;
+  readonly role: Role;
+  readonly pid: number;
+}
 
 export interface Shape {
-  readonly name: string;
   readonly endpoints: readonly string[];
-  readonly pids: readonly number[];
+  readonly processes: readonly ServerProcess[];
   stop(): Promise<void>;
 }
 
-const root = join(import.meta.dirname, '..', '..');
-// Where `profile` tells the processes of Quoin to leave their CPU profiles when they end.
-let profileDir: string | undefined;
+/** Where a side comes from: the binary of etcd, or a work tree of Quoin. */
+export type Software =
+  | { readonly kind: 'etcd'; readonly binary: string }
+  | {
+      readonly kind: 'quoin';
+      readonly tree: string;
+      /** Each process leaves its CPU profile here when it ends, as PREFIX-NAME.cpuprofile. */
+      readonly profile?: { readonly dir: string; readonly prefix: string };
+    };
 
-/** From now on, Quoin's processes write a CPU profile named after themselves into the directory. */
-export function profile(dir: string): void {
-  profileDir = dir;
-}
+type Quoin = Extract<Software, { kind: 'quoin' }>;
 
-function node(name: string, script: string, flags: readonly string[]): Command {
+function node(quoin: Quoin, role: Role, name: string, app: string, flags: readonly string[]): Command {
+  const { profile, tree } = quoin;
   const profiling =
-    profileDir === undefined
+    profile === undefined
       ? []
-      : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`, `--cpu-prof-name=${name}.cpuprofile`];
-  return { name, file: process.execPath, args: [...profiling, join(root, script), ...flags] };
+      : [
+          '--cpu-prof',
+          `--cpu-prof-dir=${profile.dir}`,
+          `--cpu-prof-name=${profile.prefix}-${name}.cpuprofile`,
+        ];
+  const script = join(tree, 'apps', app, 'src', 'main.ts');
+  return { name, role, file: process.execPath, args: [...profiling, script, ...flags] };
 }
 
 const readyLimitMs = 30_000;
@@ -36,6 +51,7 @@ const stopLimitMs = 15_000;
 
 interface Command {
   readonly name: string;
+  readonly role: Role;
   readonly file: string;
   readonly args: readonly string[];
 }
@@ -86,12 +102,7 @@ async function stop(child: ChildProcess): Promise<void> {
   });
 }
 
-async function startAll(
-  name: string,
-  commands: readonly Command[],
-  dir: string,
-  endpoints: string[],
-): Promise<Shape> {
+async function startAll(commands: readonly Command[], dir: string, endpoints: string[]): Promise<Shape> {
   rmSync(dir, { recursive: true, force: true });
   const started = await Promise.allSettled(commands.map((command) => start(command, dir)));
   const children = started.flatMap((s) => (s.status === 'fulfilled' ? [s.value] : []));
@@ -104,11 +115,12 @@ async function startAll(
     await stopAll();
     throw failed.reason;
   }
-  return { name, endpoints, pids: children.map((child) => child.pid!), stop: stopAll };
+  const processes = children.map((child, i) => ({ ...commands[i]!, pid: child.pid! }));
+  return { endpoints, processes, stop: stopAll };
 }
 
 /** `nodes` nodes that each are a member and serve clients: etcd itself, or Quoin's all-in-one. */
-export async function startNodes(kind: 'etcd' | 'quoin', nodes: number, dir: string): Promise<Shape> {
+export async function startNodes(software: Software, nodes: number, dir: string): Promise<Shape> {
   const ports = await freePorts(nodes * 2);
   const client = (i: number): string => `http://127.0.0.1:${ports[i * 2]}`;
   const peer = (i: number): string => `http://127.0.0.1:${ports[i * 2 + 1]}`;
@@ -125,22 +137,27 @@ export async function startNodes(kind: 'etcd' | 'quoin', nodes: number, dir: str
       '--initial-cluster-token=bench',
       '--initial-cluster-state=new',
     ];
-    return kind === 'etcd'
-      ? { name: `etcd${i}`, file: 'etcd', args: flags }
-      : node(`quoin${i}`, 'apps/quoin/src/main.ts', flags);
+    return software.kind === 'etcd'
+      ? { name: `etcd${i}`, role: 'node', file: software.binary, args: flags }
+      : node(software, 'node', `quoin${i}`, 'quoin', flags);
   });
   const endpoints = Array.from({ length: nodes }, (_, i) => client(i).slice('http://'.length));
-  return startAll(`${kind}, ${nodes} node${nodes > 1 ? 's' : ''}`, commands, dir, endpoints);
+  return startAll(commands, dir, endpoints);
 }
 
 /** Members and gateways as processes of their own. */
-export async function startRoles(members: number, gateways: number, dir: string): Promise<Shape> {
+export async function startRoles(
+  quoin: Quoin,
+  members: number,
+  gateways: number,
+  dir: string,
+): Promise<Shape> {
   const ports = await freePorts(members + gateways);
   const peer = (i: number): string => `http://127.0.0.1:${ports[i]}`;
   const peers = Array.from({ length: members }, (_, i) => peer(i));
   const client = (i: number): string => `127.0.0.1:${ports[members + i]}`;
   const commands = peers.map((url, i) =>
-    node(`member${i}`, 'apps/member/src/main.ts', [
+    node(quoin, 'member', `member${i}`, 'member', [
       `--name=m${i}`,
       `--data-dir=${join(dir, `m${i}`)}`,
       `--listen-peer-urls=${url}`,
@@ -155,22 +172,8 @@ export async function startRoles(members: number, gateways: number, dir: string)
       `--members=${peers.join(',')}`,
       `--listen-client-urls=http://${client(i)}`,
     ];
-    commands.push(node(`gateway${i}`, 'apps/gateway/src/main.ts', flags));
+    commands.push(node(quoin, 'gateway', `gateway${i}`, 'gateway', flags));
   }
   const endpoints = Array.from({ length: gateways }, (_, i) => client(i));
-  return startAll(`quoin, ${members} members + ${gateways} gateways`, commands, dir, endpoints);
-}
-
-/** User and system CPU seconds of the processes so far, and their resident bytes now. */
-export function usage(pids: readonly number[]): { cpuSeconds: number; residentBytes: number } {
-  let ticks = 0;
-  let residentBytes = 0;
-  for (const pid of pids) {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // Fields are counted after the command name, which may contain spaces: 14 and 15 are utime and stime.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    ticks += Number(fields[11]) + Number(fields[12]);
-    residentBytes += Number(fields[21]) * 4096;
-  }
-  return { cpuSeconds: ticks / 100, residentBytes };
+  return startAll(commands, dir, endpoints);
 }
