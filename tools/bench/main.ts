@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { findOracle } from '../../tests/compat/oracle.ts';
 import { chart } from './chart.ts';
 import { type Generator, loadGenerator, runLoad } from './load.ts';
 import { reportAll } from './profile.ts';
@@ -42,7 +43,7 @@ const help = `npm run bench -- [flags]
   --seconds S        measured, of each turn (5)
   --warmup S         load before the clock starts, for compilers and caches of either side (2)
   --quick            1 round of 2 s after 1 s
-  --etcd FILE        which etcd (etcd on the path)
+  --etcd FILE|3.7    which etcd (etcd on the path); 3.7 builds that one where Go is present
   --base DIR         another checkout of Quoin in the place of etcd: before and after a change
   --load go|typescript   which client makes the load (go where it is present)
   --write            put the results into docs/perf.json, docs/perf.md and docs/perf.svg
@@ -111,7 +112,7 @@ function plan(): Plan {
   const cache = join(root, '.cache', 'bench', String(process.pid));
   const other: Software =
     flags.base === undefined
-      ? { kind: 'etcd', binary: flags.etcd }
+      ? { kind: 'etcd', binary: flags.etcd === '3.7' ? builtEtcd() : flags.etcd }
       : { kind: 'quoin', tree: resolve(flags.base) };
   const version = versionOf(other);
   mkdirSync(join(root, '.cache', 'bench'), { recursive: true });
@@ -127,6 +128,13 @@ function plan(): Plan {
     version,
     cache,
   };
+}
+
+/** The one that the comparison tests build. */
+function builtEtcd(): string {
+  const oracle = findOracle('3.7');
+  if (oracle === undefined) throw new Error('etcd 3.7 could not be built');
+  return oracle.binary;
 }
 
 function versionOf(software: Software): string {
