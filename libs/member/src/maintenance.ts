@@ -1,5 +1,5 @@
 /** What keeps a replica within bounds and watches over its data; `Member` drives it, `Requests` sends it calls. */
-import type { Clock, Log, Timers } from '@quoin/base';
+import type { Clock, Digest, Log, Timers } from '@quoin/base';
 import type { Raft } from '@quoin/raft';
 import { AlarmRequests } from './alarm-requests.ts';
 import type { StateMachine } from './apply.ts';
@@ -8,7 +8,9 @@ import type { MemberConfig } from './config.ts';
 import { Corruption } from './corruption.ts';
 import { HashRequests } from './hash-requests.ts';
 import type { OwnProposals } from './own-proposals.ts';
+import type { BackendFactory } from './ports.ts';
 import type { ReadyLoop } from './ready-loop.ts';
+import { SnapshotRequests } from './snapshot-requests.ts';
 
 export interface MaintenanceParts {
   readonly memberId: bigint;
@@ -16,6 +18,8 @@ export interface MaintenanceParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  readonly digest: Digest;
+  readonly backends: BackendFactory;
   readonly machine: StateMachine;
   readonly own: OwnProposals;
   readonly raft: Raft;
@@ -25,6 +29,7 @@ export interface MaintenanceParts {
 export class Maintenance {
   readonly alarms: AlarmRequests;
   readonly hashes: HashRequests;
+  readonly snapshots: SnapshotRequests;
   readonly corruption: Corruption;
   private readonly compactor: Compactor;
 
@@ -32,6 +37,8 @@ export class Maintenance {
     const { memberId, config, clock, log, machine, own, loop } = parts;
     this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
     this.hashes = new HashRequests({ clock, machine, wake: () => loop.wake() });
+    const { digest, backends } = parts;
+    this.snapshots = new SnapshotRequests({ log, digest, backends, machine, wake: () => loop.wake() });
     this.corruption = new Corruption(parts);
     this.compactor = new Compactor({
       config,
@@ -53,12 +60,14 @@ export class Maintenance {
   pump(): boolean {
     this.alarms.applied();
     this.corruption.pump();
-    return this.hashes.pump();
+    const sending = this.snapshots.pump();
+    return this.hashes.pump() || sending;
   }
 
   /** The store is about to be replaced. */
   replacing(): void {
     this.hashes.drop();
+    this.snapshots.drop();
     this.corruption.replacing();
   }
 
@@ -70,6 +79,7 @@ export class Maintenance {
   stop(): void {
     this.alarms.close();
     this.hashes.drop();
+    this.snapshots.drop();
     this.corruption.replacing();
   }
 }

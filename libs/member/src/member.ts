@@ -137,7 +137,9 @@ export class Member {
     this.own = new OwnProposals({ memberId, clock, proposals, requestTimeoutMs, ...late });
     const { own } = this;
     this.publisher = new Publisher({ memberId, config, clock, timers, machine, own, loop });
-    this.maintenance = new Maintenance({ memberId, config, clock, timers, log, machine, own, raft, loop });
+    const { backends } = ports;
+    const world = { clock, timers, log, digest, backends };
+    this.maintenance = new Maintenance({ memberId, config, ...world, machine, own, raft, loop });
     const ids = new IdGenerator(memberId, clock.wallMs());
     this.leases = new LeaseRequests({
       clock,

@@ -23,6 +23,8 @@ export const walDir = 'member/wal';
 const remedy =
   'remove this member, empty its whole data directory and add it again (member remove, member add), or restore from a backup';
 export const incomingStoreName = 'store.incoming';
+/** Of what is put into order for a snapshot; a number follows. */
+export const scratchStoreName = 'scratch.';
 
 export function storeName(index: number): string {
   return `store-${index}`;
@@ -159,7 +161,8 @@ function removeLeftovers(
   }
   ports.backends.open(name, (error, backend) => {
     if (backend === null) return cb(error ?? new Error(`could not open ${name}`));
-    const applied = name === incomingStoreName ? 0 : Store.open(backend).appliedIndex;
+    const passing = name === incomingStoreName || name.startsWith(scratchStoreName);
+    const applied = passing ? 0 : Store.open(backend).appliedIndex;
     backend.close();
     if (applied > 1) {
       return cb(

@@ -165,6 +165,8 @@ export class Requests {
         return readMemberList(call.body).linearizable ? this.parts.reads.add(call) : this.serveLater(call);
       case Method.backup:
         return backups.take(call);
+      case Method.snapshot:
+        return this.parts.maintenance.snapshots.take(call);
       case Method.hash:
       case Method.hashKV:
         return this.parts.maintenance.hashes.take(call);
@@ -189,6 +191,7 @@ export class Requests {
     switch (call.method) {
       case Method.status:
       case Method.backup:
+      case Method.snapshot:
       case Method.watchHistory:
       case Method.defragment:
       case Method.identify:

@@ -22,5 +22,6 @@ export {
 export type { StoreStats } from './state.ts';
 export { eventRingBytesDefault, metaCacheBytesDefault, Store, type StoreOptions } from './store.ts';
 export { registerStoreMetrics } from './store-metrics.ts';
+export type { VersionWalk } from './version-walk.ts';
 export type { EventFeed, FeedOptions, FeedSink, WatchHub } from './watch-hub.ts';
 export type { WriteTxn } from './write-txn.ts';

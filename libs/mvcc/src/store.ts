@@ -25,6 +25,7 @@ import type {
 } from './read-types.ts';
 import { SnapshotCursor, StateHasher } from './snapshot.ts';
 import { StoreState, type StoreStats } from './state.ts';
+import { VersionWalk } from './version-walk.ts';
 import { WatchHub } from './watch-hub.ts';
 import { hashBytes } from './write-buffer.ts';
 import { WriteTxn } from './write-txn.ts';
@@ -261,6 +262,11 @@ export class Store {
     if (revision > 0 && revision < state.compactRevision) return 'compacted';
     if (revision > state.revision) return 'future';
     return new KvHasher(state, hub, revision === 0 ? state.revision : revision);
+  }
+
+  /** Every version that is kept as of now, in slices. Only right after `commit`. */
+  versionWalk(): VersionWalk {
+    return new VersionWalk(this.state, this.hub);
   }
 
   /** Gives back the space of events that a finished compaction has removed. */
