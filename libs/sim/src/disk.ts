@@ -102,6 +102,14 @@ export class SimDisk {
     return path;
   }
 
+  /** The same within what was written: the zeros at the end of a file are left alone. */
+  rotWritten(path: string): void {
+    const bytes = this.contents(path);
+    let end = bytes.length;
+    while (end > 0 && bytes[end - 1] === 0) end--;
+    if (end > 0) this.flipBit(path, this.prng.below(end * 8));
+  }
+
   /** Paths of all files, sorted. */
   files(): string[] {
     return [...this.names.keys()].filter((path) => this.names.get(path) !== null).sort();

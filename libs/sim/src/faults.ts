@@ -36,6 +36,7 @@ export class Faults {
     }
     const kind = this.prng.pick(plan.faults);
     const node = this.prng.pick(this.world.cluster.nodes);
+    if (kind === 'bitRot' && !this.mayRot(node)) return;
     this.world.trace.add(() => `fault ${kind} ${node.name}`);
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
     this.inject(kind, node);
@@ -130,6 +131,29 @@ export class Faults {
     };
   }
 
+  /**
+   * One of three voters at least, and not a second one before the first has started from its log or was replaced: what a
+   * quorum has lost nobody can bring back.
+   */
+  private mayRot(node: SimNode): boolean {
+    const { cluster, rotten, absent } = this.world;
+    const isSound = (other: SimNode): boolean =>
+      !rotten.has(other) || (other.running && other.host !== rotten.get(other));
+    const voters = this.world.membership()?.filter((member) => !member.learner) ?? [];
+    return (
+      voters.length >= 3 && cluster.nodes.every(isSound) && !absent.has(node) && segments(node).length > 0
+    );
+  }
+
+  /** Bits of its log flip while it runs or is down. If it reads them, at its next start, it must say so and not start. */
+  private rot(node: SimNode): void {
+    const flips = this.prng.pick([1, 1, 1, 3]);
+    const path = this.prng.pick(segments(node));
+    for (let i = 0; i < flips; i++) node.disk.rotWritten(path);
+    this.world.rotten.set(node, node.host);
+    this.world.trace.add(() => `${flips} bits flip in ${path} of ${node.name}`);
+  }
+
   private restart(node: SimNode): void {
     this.judge(node);
     if (this.world.absent.has(node) || (isRemoved(node) && !isTooEarly(node))) return;
@@ -147,7 +171,8 @@ export class Faults {
   /** A member ends itself only when its disk gave it a reason. */
   private judge(node: SimNode): void {
     if (node.failure === undefined || this.excused.has(node)) return;
-    if (this.world.plan.memberChanges && (isRemoved(node) || isTooEarly(node))) return;
+    if (this.world.isBroken(node)) return;
+    if (this.world.hasOperator && (isRemoved(node) || isTooEarly(node))) return;
     this.world.violation(`${node.name} ended itself: ${node.failure}`);
   }
 
@@ -236,6 +261,8 @@ export class Faults {
         node.disk.fault = (call) => (call.op === op ? 'EIO' : undefined);
         return;
       }
+      case 'bitRot':
+        return this.rot(node);
       default:
         return;
     }
@@ -250,6 +277,10 @@ export class Faults {
   private names(): string[] {
     return [...this.world.cluster.nodes, ...this.world.fronts].map((each) => each.name);
   }
+}
+
+function segments(node: SimNode): string[] {
+  return node.disk.files().filter((path) => path.endsWith('.wal'));
 }
 
 /** It says itself that it is no member any more. Whoever said so must be right: the rest works without it. */

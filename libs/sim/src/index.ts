@@ -13,12 +13,10 @@ export { type CrashOutcome, type DiskCall, SimDisk, type SimDiskOptions } from '
 export type { DiskOp } from './disk-port.ts';
 export * as etcd from './etcd-messages.ts';
 export { type Reply, SimGateway, SimStream } from './gateway-node.ts';
-export { historyErrors, type Operation } from './history-check.ts';
 export { type Answer, type FeedEvent, feedEvents, LinkClient, SimClient } from './link-client.ts';
 export { MemoryBackend, type MemoryBackendOptions, MemoryEngines } from './memory-backend.ts';
 export { type LinkQuality, SimNetwork, type SimNetworkOptions } from './network.ts';
 export { type FaultKind, faultKinds, type Plan } from './plan.ts';
-export { type RandomRunOptions, type RunReport, randomRun } from './random-run.ts';
 export { Scheduler } from './scheduler.ts';
 export { type SimReport, type SimulateOptions, simulate } from './simulate.ts';
 export { Banker, bankError } from './workloads/bank.ts';

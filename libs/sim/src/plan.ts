@@ -31,6 +31,7 @@ export const faultKinds = [
   'slowLink',
   'diskFull',
   'diskError',
+  'bitRot',
   'clockJump',
   'clockSkew',
   'gatewayRestart',

@@ -76,7 +76,7 @@ class Run {
   constructor(world: World) {
     this.world = world;
     this.faults = new Faults(world);
-    this.operator = world.plan.memberChanges ? new Operator(world) : undefined;
+    this.operator = world.hasOperator ? new Operator(world) : undefined;
   }
 
   all(): void {

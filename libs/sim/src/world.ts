@@ -1,11 +1,13 @@
 /** One simulated deployment: members, gateways, clients, and the checkers that see all of it. */
 import { Prng } from '@quoin/base';
 import { decodeLeaseExpireRequest, Method, type Proposal, readLeaseRevokeRequest } from '@quoin/contracts';
+import type { MemberStatus } from '@quoin/member';
 import { type Ending, History, type Operation } from './checkers/history.ts';
 import { LeaseChecker } from './checkers/lease.ts';
 import { withOperation } from './checkers/operation-id.ts';
 import type { WatchChecker } from './checkers/watch.ts';
 import { Witness } from './checkers/witness.ts';
+import type { SimHost } from './clock.ts';
 import { SimCluster, type SimNode } from './cluster.ts';
 import { rangeRequest } from './etcd-messages.ts';
 import { FrontClient, SimFront } from './front.ts';
@@ -39,6 +41,8 @@ export class World {
   readonly onRevision: ((revision: number) => void)[] = [];
   /** Machines that are not members yet, and are not to be started. */
   readonly absent = new Set<SimNode>();
+  /** Members whose log was damaged behind their back, with the life in which that happened. */
+  readonly rotten = new Map<SimNode, SimHost | undefined>();
   /** Workloads begin new things while it holds. */
   working = true;
   inFlight = 0;
@@ -74,6 +78,28 @@ export class World {
       { length: plan.gateways },
       (_, i) => new SimFront(this.cluster, `g${i + 1}`, plan.gatewayLimits),
     );
+  }
+
+  /** Somebody looks after the membership: replaces members for fun, or because their log is damaged. */
+  get hasOperator(): boolean {
+    const { faults, memberChanges, members } = this.plan;
+    return memberChanges || (members > 1 && faults.includes('bitRot'));
+  }
+
+  /** It has refused to start from a damaged log; nothing but taking its place helps. */
+  isBroken(node: SimNode): boolean {
+    return this.rotten.has(node) && node.failure?.includes(' is corrupt at offset ') === true;
+  }
+
+  /** As the member has it that has applied most; undefined when that one does not run. */
+  membership(): MemberStatus['members'] | undefined {
+    let found: MemberStatus | undefined;
+    for (const node of this.cluster.nodes) {
+      const status = node.running ? node.member!.status() : undefined;
+      if (status !== undefined && status.appliedIndex > (found?.appliedIndex ?? 0)) found = status;
+    }
+    // A view that is behind what somebody applied may lack a member, or show one that was removed.
+    return found?.appliedIndex === this.witness.appliedIndex ? found.members : undefined;
   }
 
   get nowMs(): number {

@@ -1,24 +1,10 @@
-import { Prng } from '@quoin/base';
 import { Method } from '@quoin/contracts';
 import type { MemberOptions } from '@quoin/member';
-import { etcd, SimClient, SimCluster, SimDisk, SimNode } from '@quoin/sim';
+import { etcd, SimClient, SimCluster, type SimNode } from '@quoin/sim';
 import { expect, test } from 'vitest';
-import { expectEqualStates, started } from './cluster-support.ts';
+import { emptied, expectEqualStates, follower, started } from './cluster-support.ts';
 
 const { idRequest, putRequest, rangeRequest, readKvs } = etcd;
-
-/** The machine under that name has a new, empty disk. */
-function emptied(cluster: SimCluster, node: SimNode, seed: number): SimNode {
-  cluster.crash(node);
-  const fresh = new SimNode(node.name, node.clock, new SimDisk(new Prng(seed)));
-  cluster.nodes[cluster.nodes.indexOf(node)] = fresh;
-  return fresh;
-}
-
-function follower(cluster: SimCluster): SimNode {
-  const leader = cluster.waitForLeader();
-  return cluster.nodes.find((node) => node !== leader)!;
-}
 
 // It could vote, though it had forgotten what it had voted for and acknowledged: two of three forgot a committed write.
 for (const advertised of [['http://client:2379'], []]) {

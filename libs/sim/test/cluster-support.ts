@@ -1,5 +1,6 @@
+import { Prng } from '@quoin/base';
 import type { MemberLimits } from '@quoin/member';
-import { SimClient, SimCluster, type SimClusterOptions } from '@quoin/sim';
+import { SimClient, SimCluster, type SimClusterOptions, SimDisk, SimNode } from '@quoin/sim';
 import { expect } from 'vitest';
 
 export interface Started {
@@ -28,4 +29,17 @@ export function expectEqualStates(cluster: SimCluster): void {
   cluster.settle();
   const hashes = cluster.stateHashes();
   expect(new Set(hashes.map((h) => `${h.index} ${h.hash}`)).size).toBe(1);
+}
+
+/** The machine under that name has a new, empty disk. */
+export function emptied(cluster: SimCluster, node: SimNode, seed: number): SimNode {
+  cluster.crash(node);
+  const fresh = new SimNode(node.name, node.clock, new SimDisk(new Prng(seed)));
+  cluster.nodes[cluster.nodes.indexOf(node)] = fresh;
+  return fresh;
+}
+
+export function follower(cluster: SimCluster): SimNode {
+  const leader = cluster.waitForLeader();
+  return cluster.nodes.find((node) => node !== leader)!;
 }

@@ -3,12 +3,13 @@
  *
  *   add as a learner ──► start it ──► promote when it has caught up ──► remove another one ──► take that away ──► …
  *
+ * and who puts new members in the place of those whose log is damaged: these are removed first.
+ *
  * Any call may fail, or leave it open whether it happened. So nothing is remembered: each step looks at the membership as
  * the member that has applied most has it, and does what is missing.
  */
 import { utf8 } from '@quoin/base';
 import { WireWriter } from '@quoin/contracts';
-import type { MemberStatus } from '@quoin/member';
 import { peerUrl, type SimNode } from '../cluster.ts';
 import { idRequest } from '../etcd-messages.ts';
 import { isTooEarly } from '../faults.ts';
@@ -31,26 +32,17 @@ export class Operator {
     });
   }
 
-  /** Members are those that run, and none of them is a learner. */
+  /** Members are those that run, as many as there should be, and none of them is a learner. */
   isSettled(): boolean {
-    const members = this.membership();
-    const { cluster, absent } = this.world;
+    const members = this.world.membership();
+    const { cluster, absent, plan } = this.world;
     if (members === undefined || absent.size > 0 || members.length !== cluster.nodes.length) return false;
+    if (members.length < plan.members || cluster.nodes.some((node) => !node.running)) return false;
     return members.every((member) => !member.learner);
   }
 
-  private membership(): MemberStatus['members'] | undefined {
-    let found: MemberStatus | undefined;
-    for (const node of this.world.cluster.nodes) {
-      const status = node.running ? node.member!.status() : undefined;
-      if (status !== undefined && status.appliedIndex > (found?.appliedIndex ?? 0)) found = status;
-    }
-    // A view that is behind what somebody applied may lack a member, or show one that was removed.
-    return found?.appliedIndex === this.world.witness.appliedIndex ? found.members : undefined;
-  }
-
   private step(done: () => void): void {
-    const members = this.membership();
+    const members = this.world.membership();
     if (members === undefined) return done();
     const urls = new Set(members.flatMap((member) => member.peerUrls));
     const { cluster, absent, plan } = this.world;
@@ -59,6 +51,11 @@ export class Operator {
       if (isMember && (absent.has(node) || isTooEarly(node))) this.start(node);
       else if (!isMember && this.present.has(node)) this.takeAway(node);
     }
+    const broken = cluster.nodes.find((node) => urls.has(peerUrl(node.name)) && this.world.isBroken(node));
+    if (broken !== undefined) {
+      const lost = members.find((member) => member.peerUrls.includes(peerUrl(broken.name)))!;
+      return this.user.call('other', 'memberRemove', idRequest(lost.id), done);
+    }
     const waiting = cluster.nodes.find((node) => absent.has(node));
     if (waiting !== undefined) return this.add(waiting, done);
     const learner = members.find((member) => member.learner);
@@ -66,11 +63,16 @@ export class Operator {
       this.user.call('other', 'memberPromote', idRequest(learner.id), done);
     } else if (members.length > plan.members) {
       this.user.call('other', 'memberRemove', idRequest(this.user.prng.pick(members).id), done);
-    } else if (this.world.working && members.length === cluster.nodes.length) {
+    } else if (this.wantsMore(members.length) && members.length === cluster.nodes.length) {
       const node = cluster.addNode();
       absent.add(node);
       this.add(node, done);
     } else done();
+  }
+
+  private wantsMore(members: number): boolean {
+    const { plan, working } = this.world;
+    return members < plan.members || (plan.memberChanges && working);
   }
 
   private add(node: SimNode, done: () => void): void {

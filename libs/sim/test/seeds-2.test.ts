@@ -1,0 +1,3 @@
+import { simulateShare } from './seed-share.ts';
+
+simulateShare(1, 2);
