@@ -1,6 +1,6 @@
 /** A simulated cluster behind gateways, spoken to in etcd's messages, in anybody's name. */
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import { utf8 } from '@quoin/base';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type TokenSigner, utf8 } from '@quoin/base';
 import { rpcByPath } from '@quoin/contracts';
 import {
   type AuthenticateResponse,
@@ -23,15 +23,19 @@ export interface Answer {
   readonly response: Any;
 }
 
+export interface AuthWorldOptions {
+  readonly limits?: Partial<MemberLimits>;
+  readonly gateway?: Partial<GatewayLimits>;
+  readonly signer?: TokenSigner;
+}
+
 export class AuthWorld {
   readonly cluster: SimCluster;
   readonly gateways: SimGateway[];
 
-  constructor(
-    seed: number,
-    options: { limits?: Partial<MemberLimits>; gateway?: Partial<GatewayLimits> } = {},
-  ) {
-    this.cluster = new SimCluster({ seed, limits: options.limits ?? {} });
+  constructor(seed: number, options: AuthWorldOptions = {}) {
+    const { limits = {}, signer } = options;
+    this.cluster = new SimCluster({ seed, limits, ...(signer === undefined ? {} : { signer }) });
     this.cluster.start();
     this.cluster.waitForLeader();
     this.gateways = ['g1', 'g2'].map((name) => new SimGateway(this.cluster, name, options.gateway));
@@ -102,8 +106,7 @@ export class AuthWorld {
   }
 
   create(stream: SimStream, init: object): void {
-    const request = { requestUnion: { case: 'createRequest' as const, value: init } };
-    stream.server.onMessage(toBinary(WatchRequestSchema, create(WatchRequestSchema, request)));
+    stream.server.onMessage(watchRequest(init));
   }
 }
 
@@ -111,6 +114,14 @@ export function responses(stream: SimStream): WatchResponse[] {
   return stream.received.map((bytes) => fromBinary(WatchResponseSchema, bytes));
 }
 
-export function messageOf<D extends DescMessage>(schema: D, bytes: Uint8Array): MessageShape<D> {
-  return fromBinary(schema, bytes);
+/** A request that creates a watch. */
+export function watchRequest(init: object): Uint8Array {
+  const request = { requestUnion: { case: 'createRequest' as const, value: init } };
+  return toBinary(WatchRequestSchema, create(WatchRequestSchema, request));
+}
+
+/** The encoded request of `rpc`, such as `KV/Put`. */
+export function bytesOf(rpc: string, init: object): Uint8Array {
+  const { request } = rpcByPath.get(`/etcdserverpb.${rpc}`)!;
+  return toBinary(request, create(request, init as never));
 }

@@ -165,6 +165,11 @@ export class Gateway implements ApiHandler {
     return this.guard.enabled;
   }
 
+  /** In whose name a call is, as far as it is known here: for logs and limits. */
+  userOf(context: CallContext): string {
+    return this.guard.enabled ? this.guard.callerName(context) : '';
+  }
+
   status(): GatewayStatus {
     const { router } = this;
     return {

@@ -2,6 +2,14 @@
  * The stateless client API role: etcd's services over bytes, routed to members over one batched link each.
  */
 export {
+  type AuditEntry,
+  AuditedApi,
+  type AuditedGateway,
+  type AuditOptions,
+  type AuditSink,
+  auditRangesMax,
+} from './audit.ts';
+export {
   type GatewayConfig,
   type GatewayIdentity,
   type GatewayLimits,

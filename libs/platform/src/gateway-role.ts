@@ -2,7 +2,8 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { type Channel, MetricRegistry } from '@quoin/base';
-import { Gateway, JsonApi } from '@quoin/gateway';
+import { type ApiHandler, AuditedApi, Gateway, JsonApi } from '@quoin/gateway';
+import { AuditFile } from './audit-file.ts';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { linkPath } from './grpc-channel.ts';
@@ -86,6 +87,12 @@ export async function startGateway(
       dial,
     },
   );
+  const auditFile =
+    config.audit === undefined ? undefined : new AuditFile(config.audit.file, config.name, log);
+  const api: ApiHandler =
+    auditFile === undefined
+      ? gateway
+      : new AuditedApi(gateway, { clock, sink: auditFile, reads: config.audit!.reads });
   const routes = clientRoutes(gateway, [...pages, metrics]);
   const span = telemetry?.edge.bind(telemetry);
   const certUser = config.clientCertAuth ? certificateUser : () => '';
@@ -94,13 +101,13 @@ export async function startGateway(
     refusesCertUsers: () => gateway.authEnabled,
     access: { cors: config.cors, hostWhitelist: config.hostWhitelist },
     json: config.enableGrpcGateway
-      ? new JsonApi(gateway, { maxRequestBytes: config.maxRequestBytes }, { clock, timers, span })
+      ? new JsonApi(api, { maxRequestBytes: config.maxRequestBytes }, { clock, timers, span })
       : undefined,
     onHttp1: httpRoutes(routes),
     plain: plainRoutes(routes),
     onRefusedHost: (host) => log.warn('rejecting HTTP request to prevent DNS rebinding attacks', { host }),
   });
-  const edge = new RpcEdge(gateway, {
+  const edge = new RpcEdge(api, {
     maxRequestBytes: config.maxRequestBytes,
     maxConcurrentStreams: config.maxConcurrentStreams,
     keepaliveMinTimeMs: config.grpcKeepaliveMinTimeMs,
@@ -137,6 +144,7 @@ export async function startGateway(
       await new Promise<void>((resolve) => gateway.stop(resolve));
       await new Promise<void>((resolve) => edge.stop(stopGraceMs, resolve));
       listener.destroy();
+      await auditFile?.close();
       await telemetry?.shutdown();
     },
   };

@@ -1,4 +1,6 @@
 /** The real world behind the ports: files, sockets, RocksDB, gRPC, OpenTelemetry; and what every role's process needs. */
+
+export { AuditFile } from './audit-file.ts';
 export { ArchiveError, ArchiveWriter, archiveFormat, readArchive } from './backup/archive.ts';
 export {
   backupName,

@@ -1,14 +1,15 @@
-/** The thread that computes bcrypt, at the lowest priority: whoever guesses passwords must not slow the others down. */
+/** The thread that computes bcrypt, at a low priority: whoever guesses passwords must not slow the others down. */
 import { setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { compareSync, genSaltSync, hashSync, truncates } from 'bcryptjs';
 import type { PasswordAnswer, PasswordQuestion } from './passwords.ts';
 
-const lowestPriority = 19;
+/** About a tenth of a busy core: enough for logins to go on, too little to be felt. */
+const lowPriority = 10;
 
 try {
   // Of pid 0: on Linux the calling thread alone.
-  if (process.platform === 'linux') setPriority(0, lowestPriority);
+  if (process.platform === 'linux') setPriority(0, lowPriority);
 } catch {
   // Without the right to it the thread works all the same.
 }

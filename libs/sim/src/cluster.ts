@@ -2,7 +2,15 @@
  * N real members in the simulated world: the same `Member` that the apps run, with simulated clocks, disks, engines and
  * network behind its ports.
  */
-import { type Channel, type Log, MetricRegistry, Prng, type Random, type Tracer } from '@quoin/base';
+import {
+  type Channel,
+  type Log,
+  MetricRegistry,
+  Prng,
+  type Random,
+  type TokenSigner,
+  type Tracer,
+} from '@quoin/base';
 import type { SnapshotChunk } from '@quoin/contracts';
 import {
   Member,
@@ -33,6 +41,8 @@ export interface SimClusterOptions {
   /** How long an engine's flush takes. Default 1. */
   readonly flushMs?: number;
   readonly tracer?: Tracer;
+  /** Tokens of another kind than the simple ones. */
+  readonly signer?: TokenSigner;
   /** Receives each log line. */
   readonly log?: (line: string) => void;
   /** What checkers hang in a member's next life. */
@@ -301,6 +311,7 @@ export class SimCluster {
       metrics: node.metrics,
       digest: simDigest,
       passwords: simPasswords(timers),
+      ...(this.options.signer === undefined ? {} : { signer: this.options.signer }),
       disk: node.disk.port(host),
       backends: node.engines.port({ timers, flushMs: this.options.flushMs ?? 1 }),
       dialPeer: (url): Channel => this.network.dial(host, url),

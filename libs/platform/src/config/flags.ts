@@ -475,6 +475,14 @@ const goneFlags: readonly Row[] = [
 ];
 
 const quoinFlags: readonly Row[] = [
+  ['audit-log', 'string', '', 'File for one JSON line about every request. Empty: none.', on(serves)],
+  [
+    'audit-log-reads',
+    'bool',
+    'true',
+    'Whether requests that change nothing are in the audit log.',
+    on(serves),
+  ],
   [
     'lease-reads',
     'bool',

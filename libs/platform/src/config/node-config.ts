@@ -84,6 +84,8 @@ export interface NodeConfig {
   readonly authToken: string;
   readonly authTokenTtlSeconds: number;
   readonly bcryptCost: number;
+  /** Undefined: no audit log. */
+  readonly audit: { readonly file: string; readonly reads: boolean } | undefined;
   readonly unsafeNoFsync: boolean;
   readonly metrics: 'basic' | 'extensive';
   readonly log: LogConfig;
@@ -197,6 +199,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     hostWhitelist: v.list('host-whitelist'),
     clientCertAuth: v.bool('client-cert-auth'),
     ...authOf(v, stores, notices),
+    audit: auditOf(v, notices),
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
     log: logConfig(v),
@@ -408,6 +411,13 @@ function authOf(
   }
   const authTokenTtlSeconds = atLeast(v, 'auth-token-ttl', stores ? 1 : 0);
   return { authToken: v.text('auth-token'), authTokenTtlSeconds, bcryptCost };
+}
+
+function auditOf(v: Values, notices: string[]): NodeConfig['audit'] {
+  const file = v.text('audit-log');
+  if (file !== '') return { file, reads: v.bool('audit-log-reads') };
+  if (v.isSet('audit-log-reads')) notices.push('--audit-log-reads has no effect: --audit-log is not given');
+  return undefined;
 }
 
 type ClientTuning = Pick<
