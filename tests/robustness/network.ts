@@ -178,6 +178,8 @@ class Way {
   private readonly to: Socket;
   private readonly fault: () => LinkFault | undefined;
   private readonly chance: () => number;
+  /** There is no more to come, and `to` has not been told. */
+  private ended = false;
   /** In the order in which it came, whatever the delays: one timer, for the first. */
   private readonly waiting: { readonly fn: () => void; readonly dueMs: number }[] = [];
 
@@ -187,14 +189,22 @@ class Way {
     this.fault = fault;
     this.chance = chance;
     from.on('data', (bytes) => this.take(bytes));
-    from.on('end', () => this.later(() => this.to.end()));
+    // Emitted although paused, when nothing is left to read.
+    from.on('end', () => {
+      this.ended = true;
+      this.changed();
+    });
     to.on('drain', () => this.changed());
     from.pause();
   }
 
   changed(): void {
-    if (this.fault()?.cut === true || this.to.writableNeedDrain) this.from.pause();
+    const isCut = this.fault()?.cut === true;
+    if (isCut || this.to.writableNeedDrain) this.from.pause();
     else this.from.resume();
+    if (!this.ended || isCut) return;
+    this.ended = false;
+    this.later(() => this.to.end());
   }
 
   close(): void {
