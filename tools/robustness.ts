@@ -7,7 +7,7 @@
  *
  * Round i has seed + i. Docs: docs/internals/robustness.md.
  */
-import { existsSync, mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -53,6 +53,16 @@ function wholeNumber(name: string, text: string): number {
   return process.exit(2);
 }
 
+/** Undefined: no limit but the number of rounds. */
+function minutesOf(hasRounds: boolean): number | undefined {
+  const { minutes } = values;
+  if (minutes === undefined) return hasRounds ? undefined : 2;
+  const value = Number(minutes);
+  if (value > 0) return value;
+  process.stderr.write(`robustness: --minutes must be a number above 0, not ${minutes}\n`);
+  return process.exit(2);
+}
+
 function kindsOf(text: string): FaultKind[] {
   const kinds = new Set<FaultKind>();
   for (const name of text.split(',').filter((part) => part !== '' && part !== 'none')) {
@@ -73,8 +83,7 @@ async function main(): Promise<void> {
   const seconds = wholeNumber('round-seconds', values['round-seconds']);
   const faults = kindsOf(values.faults);
   const rounds = values.rounds === undefined ? undefined : wholeNumber('rounds', values.rounds);
-  const minutes =
-    values.minutes === undefined ? (rounds === undefined ? 2 : undefined) : Number(values.minutes);
+  const minutes = minutesOf(rounds !== undefined);
   const untilMs = minutes === undefined ? Number.POSITIVE_INFINITY : performance.now() + minutes * 60_000;
   const dir = mkdtempSync(join(tmpdir(), 'quoin-robustness-'));
   const say = (line: string): void => {
@@ -82,6 +91,12 @@ async function main(): Promise<void> {
   };
   say(`seed ${seed}, rounds of ${seconds} s, faults ${faults.join(', ') || 'none'}`);
   const reports: RoundReport[] = [];
+  // Processes of the cluster end with this one, and its mounts with them; images and logs would stay.
+  const isKept = (): boolean => reports.some((report) => report.dir !== undefined);
+  process.on('exit', () => {
+    if (!isKept()) rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
   const startMs = performance.now();
   for (let i = 0; i < (rounds ?? Number.POSITIVE_INFINITY); i++) {
     const leftSeconds = (untilMs - performance.now()) / 1_000;

@@ -2,7 +2,8 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import type { Prng } from '@quoin/base';
-import { Client, EtcdError } from '@quoin/client';
+import { Client, EtcdError, LinkClient } from '@quoin/client';
+import { Code, Method } from '@quoin/contracts';
 import { KV, Lease } from '@quoin/contracts/etcd';
 import type { ClientOperation, Ending, User, Workplace } from '@quoin/sim';
 import type { Recorder } from './recorder.ts';
@@ -107,6 +108,44 @@ export class LibraryCaller implements Caller {
 
   close(): void {
     this.client.close();
+  }
+}
+
+/**
+ * A member's own link, as a gateway speaks it, past all proxies: reaches one that its peers do not reach, and one that
+ * still believes that it leads. Reads only.
+ */
+export class LinkCaller implements Caller {
+  private readonly url: string;
+  private link: LinkClient | undefined = undefined;
+  private closed = false;
+
+  constructor(url: string) {
+    this.url = url;
+  }
+
+  call(_name: CallName, request: Uint8Array, deadlineMs: number, done: (ending: Ending) => void): void {
+    if (this.closed) return void setImmediate(done, { kind: 'lost' });
+    this.link ??= new LinkClient({ url: this.url, name: 'robustness' });
+    this.link.request(Method.range, request, { timeoutMs: deadlineMs }).then(
+      (body) => done({ kind: 'ok', body }),
+      ({ code, message }: EtcdError) => {
+        if (code === Code.unavailable) this.drop();
+        done({ kind: 'error', status: { code, message } });
+      },
+    );
+  }
+
+  moveOn(): void {}
+
+  close(): void {
+    this.closed = true;
+    this.drop();
+  }
+
+  private drop(): void {
+    this.link?.close();
+    this.link = undefined;
   }
 }
 

@@ -12,7 +12,7 @@ import { Client, EtcdError } from '@quoin/client';
 import { Banker, etcd, KvUser, type WatchSpec } from '@quoin/sim';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { BrokenPromise, type CheckReport, check, collectorPrefix } from './check.ts';
-import { GrpcCaller, LibraryCaller, RecordedUser } from './clients.ts';
+import { GrpcCaller, LibraryCaller, LinkCaller, RecordedUser } from './clients.ts';
 import { type Disks, openDisks } from './disks.ts';
 import { diskKinds, type FaultKind, Faults, linkKinds } from './faults.ts';
 import { LeaseHolder } from './leases.ts';
@@ -249,7 +249,22 @@ class Round {
     for (let i = 0; i < 3; i++) {
       new LeaseHolder(isWorking, this.user(`lease${i}`, i === 0), recorder, this.client()).begin();
     }
+    for (const { name, peerUrl } of this.cluster!.members) {
+      for (let i = 0; i < 2; i++) this.readAt(`reader${i} at ${name}`, peerUrl);
+    }
     void this.compact(this.client(), new Prng(prng.u32()));
+  }
+
+  /** Asks one very member for the newest state, over and over, whoever may be cut off from whom. */
+  private readAt(name: string, peerUrl: string): void {
+    const caller = new LinkCaller(peerUrl);
+    this.callers.push(caller);
+    const user = new RecordedUser(this, this.recorder, name, new Prng(this.prng.u32()), caller);
+    const step = (): void =>
+      user.later(this.plan.thinkMs * 4, () => {
+        if (this.working) user.read(etcd.rangeRequest('k', { end: 'l' }), false, step);
+      });
+    step();
   }
 
   private spec(prng: Prng): WatchSpec {
