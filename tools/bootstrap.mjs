@@ -17,6 +17,7 @@ const stampFile = join(root, 'node_modules', '.quoin-install');
 const commands = {
   start: { script: 'apps/quoin/src/main.ts', dev: false, before: ['--data-dir=quoin.data'] },
   quoinctl: { script: 'apps/cli/src/quoinctl.ts', dev: false, before: [] },
+  quoinutl: { script: 'apps/cli/src/quoinutl.ts', dev: false, before: [] },
   cluster: { script: 'tools/cluster.ts', dev: false, before: [] },
   test: { script: 'tools/test.mjs', dev: true, before: [] },
   bench: { script: 'tools/bench/main.ts', dev: true, before: [] },

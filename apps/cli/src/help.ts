@@ -27,20 +27,25 @@ function commandRows(commands: readonly Command[], strip = 0): [string, string][
     .map((each) => [`\t${each.name.slice(strip)}`, each.help]);
 }
 
-export function commandHelp(command: Command, globals: readonly FlagSpec[]): string {
+export function commandHelp(program: string, command: Command, globals: readonly FlagSpec[]): string {
   const own = command.flags === undefined ? '' : `OPTIONS:\n${columns(flagRows(command.flags))}\n`;
-  return `NAME:\n\t${command.name} - ${command.help}\n\nUSAGE:\n\tquoinctl ${command.name} ${command.usage}\n\n${own}GLOBAL OPTIONS:\n${columns(flagRows(globals))}\n`;
+  return `NAME:\n\t${command.name} - ${command.help}\n\nUSAGE:\n\t${program} ${command.name} ${command.usage}\n\n${own}GLOBAL OPTIONS:\n${columns(flagRows(globals))}\n`;
 }
 
-export function groupHelp(group: string, commands: readonly Command[], globals: readonly FlagSpec[]): string {
-  return `NAME:\n\t${group} - commands about it\n\nUSAGE:\n\tquoinctl ${group} <subcommand> [flags]\n\nCOMMANDS:\n${columns(commandRows(commands, group.length + 1))}\nGLOBAL OPTIONS:\n${columns(flagRows(globals))}\n`;
+export function groupHelp(
+  program: string,
+  group: string,
+  commands: readonly Command[],
+  globals: readonly FlagSpec[],
+): string {
+  return `NAME:\n\t${group} - commands about it\n\nUSAGE:\n\t${program} ${group} <subcommand> [flags]\n\nCOMMANDS:\n${columns(commandRows(commands, group.length + 1))}\nGLOBAL OPTIONS:\n${columns(flagRows(globals))}\n`;
 }
 
 export function mainHelp(
-  commands: readonly Command[],
+  program: { readonly name: string; readonly about: string; readonly commands: readonly Command[] },
   globals: readonly FlagSpec[],
   version: string,
   api: string,
 ): string {
-  return `NAME:\n\tquoinctl - A command line client for Quoin and etcd.\n\nUSAGE:\n\tquoinctl [flags] <command>\n\nVERSION:\n\t${version}\n\nAPI VERSION:\n\t${api}\n\nCOMMANDS:\n${columns(commandRows(commands))}\nOPTIONS:\n${columns(flagRows(globals))}\n`;
+  return `NAME:\n\t${program.name} - ${program.about}\n\nUSAGE:\n\t${program.name} [flags] <command>\n\nVERSION:\n\t${version}\n\nAPI VERSION:\n\t${api}\n\nCOMMANDS:\n${columns(commandRows(program.commands))}\nOPTIONS:\n${columns(flagRows(globals))}\n`;
 }

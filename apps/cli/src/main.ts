@@ -8,6 +8,7 @@ import { kvCommands } from './commands/kv.ts';
 import { leaseCommands } from './commands/lease.ts';
 import { maintenanceCommands } from './commands/maintenance.ts';
 import { memberCommands } from './commands/member.ts';
+import { snapshotCommands } from './commands/snapshot.ts';
 import { txnCommands } from './commands/txn.ts';
 import { watchCommands } from './commands/watch.ts';
 import { Context, globalFlags } from './context.ts';
@@ -22,16 +23,18 @@ async function version(): Promise<string> {
   return (await import('@quoin/platform')).releaseVersion;
 }
 
-const versionCommand: Command = {
-  name: 'version',
-  usage: '',
-  help: 'Prints the version of quoinctl',
-  run: async (context) => {
-    context.print(`quoinctl version: ${await version()}`);
-    context.print(`API version: ${apiVersion}`);
-    return undefined;
-  },
-};
+function versionCommand(name: string): Command {
+  return {
+    name: 'version',
+    usage: '',
+    help: `Prints the version of ${name}`,
+    run: async (context) => {
+      context.print(`${name} version: ${await version()}`);
+      context.print(`API version: ${apiVersion}`);
+      return undefined;
+    },
+  };
+}
 
 export const commands: readonly Command[] = [
   ...kvCommands,
@@ -44,8 +47,26 @@ export const commands: readonly Command[] = [
   ...concurrencyCommands,
   ...authCommands,
   ...backupCommands,
-  versionCommand,
+  versionCommand('quoinctl'),
 ];
+
+export interface Program {
+  readonly name: string;
+  readonly about: string;
+  readonly commands: readonly Command[];
+}
+
+const quoinctl: Program = {
+  name: 'quoinctl',
+  about: 'A command line client for Quoin and etcd.',
+  commands,
+};
+
+export const quoinutl: Program = {
+  name: 'quoinutl',
+  about: 'Works on files, without a server.',
+  commands: [...snapshotCommands, versionCommand('quoinutl')],
+};
 
 interface Found {
   readonly command: Command;
@@ -53,7 +74,7 @@ interface Found {
 }
 
 /** The command's words may have flags before and between them. */
-function find(args: readonly string[]): Found | { readonly words: string[] } {
+function find({ commands }: Program, args: readonly string[]): Found | { readonly words: string[] } {
   const words: string[] = [];
   const rest: string[] = [];
   const globals = new Flags(globalFlags);
@@ -92,31 +113,36 @@ function fromEnvironment(flags: Flags, specs: readonly FlagSpec[]): void {
   }
 }
 
-async function help(words: readonly string[]): Promise<number> {
+async function help(program: Program, words: readonly string[]): Promise<number> {
+  const { commands, name } = program;
   const group = words[0];
   if (group === undefined || group === 'help') {
-    process.stdout.write(mainHelp(commands, globalFlags, await version(), apiVersion));
+    process.stdout.write(mainHelp(program, globalFlags, await version(), apiVersion));
     return ExitCode.ok;
   }
   const members = commands.filter((each) => each.name.startsWith(`${group} `));
   if (members.length === 0) {
     process.stderr.write(
-      `Error: unknown command "${group}" for "quoinctl"\nRun 'quoinctl --help' for usage.\n`,
+      `Error: unknown command "${group}" for "${name}"\nRun '${name} --help' for usage.\n`,
     );
     return ExitCode.error;
   }
-  if (words.length > 1) process.stderr.write(`Error: unknown command "${words.join(' ')}" for "quoinctl"\n`);
-  process.stdout.write(groupHelp(group, members, globalFlags));
+  if (words.length > 1) process.stderr.write(`Error: unknown command "${words.join(' ')}" for "${name}"\n`);
+  process.stdout.write(groupHelp(name, group, members, globalFlags));
   return words.length > 1 ? ExitCode.error : ExitCode.ok;
 }
 
-export async function main(args: readonly string[], interrupted: AbortSignal): Promise<number> {
-  const found = find(args[0] === 'help' ? args.slice(1) : args);
-  if ('words' in found) return help(found.words);
+export async function main(
+  args: readonly string[],
+  interrupted: AbortSignal,
+  program: Program = quoinctl,
+): Promise<number> {
+  const found = find(program, args[0] === 'help' ? args.slice(1) : args);
+  if ('words' in found) return help(program, found.words);
   const { command, rest } = found;
   const specs = [...(command.flags ?? []), ...globalFlags];
   if (args[0] === 'help') {
-    process.stdout.write(commandHelp(command, globalFlags));
+    process.stdout.write(commandHelp(program.name, command, globalFlags));
     return ExitCode.ok;
   }
   const flags = new Flags(specs);
@@ -126,23 +152,23 @@ export async function main(args: readonly string[], interrupted: AbortSignal): P
     const parsed = parseArguments(rest, flags);
     fromEnvironment(flags, globalFlags);
     if (flags.bool('help')) {
-      process.stdout.write(commandHelp(command, globalFlags));
+      process.stdout.write(commandHelp(program.name, command, globalFlags));
       return ExitCode.ok;
     }
     parsing = false;
     context = new Context(flags, interrupted);
     return (await command.run(context, parsed.positional, parsed.dash)) ?? ExitCode.ok;
   } catch (error) {
-    return explain(error, command, parsing);
+    return explain(error, `${program.name} ${command.name}`, parsing);
   } finally {
     context?.close();
   }
 }
 
-function explain(error: unknown, command: Command, whileParsing: boolean): number {
+function explain(error: unknown, command: string, whileParsing: boolean): number {
   if (error instanceof CommandError) {
     process.stderr.write(`Error: ${error.message}\n`);
-    if (whileParsing) process.stderr.write(`Run 'quoinctl ${command.name} --help' for usage.\n`);
+    if (whileParsing) process.stderr.write(`Run '${command} --help' for usage.\n`);
     return error.exitCode;
   }
   process.stderr.write(`Error: ${errorText(error)}\n`);

@@ -17,7 +17,7 @@ import {
   rootRole,
   rootUser,
 } from '@quoin/contracts/auth';
-import { RoleSchema, UserSchema } from '@quoin/contracts/etcd';
+import { type Role, RoleSchema, type User, UserSchema } from '@quoin/contracts/etcd';
 import type { Store } from '@quoin/mvcc';
 import { Table } from './records.ts';
 
@@ -35,6 +35,14 @@ export interface AuthUser {
 export interface AuthRole {
   readonly name: string;
   readonly permissions: readonly AuthPermission[];
+}
+
+export interface RestoredAuth {
+  readonly enabled: boolean;
+  readonly revision: number;
+  readonly tokenKey: Uint8Array;
+  readonly users: readonly User[];
+  readonly roles: readonly Role[];
 }
 
 const stateKey = utf8('state');
@@ -87,6 +95,27 @@ export class AuthStore {
       auth.roles.set(utf8Text(role.name), { name: utf8Text(role.name), permissions });
     });
     return auth;
+  }
+
+  /** Writes what another cluster's users and roles were; committed by the caller. */
+  static restore(store: Store, from: RestoredAuth): void {
+    const auth = new AuthStore();
+    auth.enabled = from.enabled;
+    auth.revision = from.revision;
+    if (from.enabled) auth.tokenKey = from.tokenKey.slice();
+    for (const { name, password, options, roles } of from.users) {
+      const noPassword = options?.noPassword === true;
+      auth.putUser(store, { name: utf8Text(name), password, noPassword, roles, since: from.revision });
+    }
+    for (const { name, keyPermission } of from.roles) {
+      const permissions = keyPermission.map(({ permType, key, rangeEnd }) => ({
+        type: permType as number,
+        key,
+        rangeEnd,
+      }));
+      auth.putRole(store, { name: utf8Text(name), permissions });
+    }
+    auth.changed(store, false);
   }
 
   /** What the authoriser goes by. */

@@ -3,6 +3,7 @@
  * peers, applied in order, and answered. Everything else here (leases, membership, snapshots) hangs on that path.
  */
 export { type Alarm, AlarmType, alarmName } from './alarms.ts';
+export { BoltReader, type ReadAt } from './bolt-reader.ts';
 export { clusterIdOf, memberIdOf } from './cluster-ids.ts';
 export {
   clusterVersion,
@@ -19,6 +20,7 @@ export {
   storageVersion,
   urlError,
 } from './config.ts';
+export { type EtcdRestoreOptions, restoreEtcd } from './etcd-restore.ts';
 export { IdGenerator, type Lease, Lessor, type LessorOptions, leaseTtlMaxSeconds } from './lessor.ts';
 export { Member } from './member.ts';
 export {

@@ -60,21 +60,9 @@ export class Restore {
     ports: RestorePorts,
     cb: (error: Error | null, restore: Restore | null) => void,
   ): void {
-    const config = memberConfig(options);
-    const problem = memberConfigError(config);
-    if (problem !== undefined) return ports.timers.endOfTurn(() => cb(new Error(problem), null));
-    Wal.exists(ports.disk, walDir, (error, exists) => {
-      if (error !== null) return cb(error, null);
-      if (exists) return cb(new Error('the data directory holds a member already'), null);
-      ports.backends.list((failed, names) => {
-        if (failed !== null) return cb(failed, null);
-        if (names.length > 0)
-          return cb(new Error(`the data directory holds a store already: member/${names[0]}`), null);
-        ports.backends.open(storeName(1), (refused, backend) => {
-          if (backend === null) cb(refused ?? new Error('could not open the store'), null);
-          else cb(null, new Restore(config, ports, backend));
-        });
-      });
+    openEmpty(options, ports, (error, config, backend) => {
+      if (backend === null || config === null) cb(error, null);
+      else cb(null, new Restore(config, ports, backend));
     });
   }
 
@@ -117,42 +105,75 @@ export class Restore {
   }
 
   private adopt(meta: StoreMeta, cb: (error: Error | null, summary: RestoreSummary | null) => void): void {
-    const { clusterId, memberId, members } = initialMembership(this.config, this.ports);
-    const { start, confState } = bootstrapState(members.map((member) => member.id));
-    const store = Store.open(this.backend);
-    Membership.clear(store);
-    Alarms.clear(store);
-    Membership.bootstrap(store, clusterId, members, confState);
-    store.commit(start.index, start.term);
-    store.flush((error) => {
-      store.close();
-      if (error !== null) return cb(error, null);
-      const { revision, compactRevision, keysTotal: keys } = meta;
-      const summary = { clusterId, memberId, revision, compactRevision, keys, bytes: this.checker.bytes };
-      this.makeLog(clusterId, memberId, { ...start, confState }, (failed) => {
-        if (failed === null) cb(null, summary);
-        else cb(failed, null);
+    const { revision, compactRevision, keysTotal: keys } = meta;
+    const facts = { revision, compactRevision, keys, bytes: this.checker.bytes };
+    adoptStore(this.config, this.ports, Store.open(this.backend), facts, cb);
+  }
+}
+
+/** Checks the configuration and opens the engine of a directory that holds no member yet. */
+export function openEmpty(
+  options: MemberOptions,
+  ports: RestorePorts,
+  cb: (error: Error | null, config: MemberConfig | null, backend: Backend | null) => void,
+): void {
+  const config = memberConfig(options);
+  const problem = memberConfigError(config);
+  if (problem !== undefined) return ports.timers.endOfTurn(() => cb(new Error(problem), null, null));
+  Wal.exists(ports.disk, walDir, (error, exists) => {
+    if (error !== null) return cb(error, null, null);
+    if (exists) return cb(new Error('the data directory holds a member already'), null, null);
+    ports.backends.list((failed, names) => {
+      if (failed !== null) return cb(failed, null, null);
+      if (names.length > 0)
+        return cb(new Error(`the data directory holds a store already: member/${names[0]}`), null, null);
+      ports.backends.open(storeName(1), (refused, backend) => {
+        if (backend === null) cb(refused ?? new Error('could not open the store'), null, null);
+        else cb(null, config, backend);
       });
     });
-  }
+  });
+}
 
-  private makeLog(
-    clusterId: bigint,
-    memberId: bigint,
-    meta: Parameters<Wal['saveSnapshot']>[0],
-    cb: (error: Error | null) => void,
-  ): void {
-    const { disk, clock, timers, log } = this.ports;
-    let told = false;
-    const answer = (error: Error | null): void => {
-      if (!told) cb(error);
-      told = true;
-    };
-    const options = { clock, timers, log, onFatal: (message: string) => answer(new Error(message)) };
-    const metadata = encodeMetadata(clusterId, memberId, this.config.clusterToken);
-    Wal.open(disk, walDir, options, metadata, (error, wal) => {
-      if (wal === null) answer(error ?? new Error('could not make the log'));
-      else wal.saveSnapshot(meta, () => wal.close(() => answer(null)));
+/** Gives a filled store to the new cluster, makes it durable and closes it, and makes the log that belongs to it. */
+export function adoptStore(
+  config: MemberConfig,
+  ports: RestorePorts,
+  store: Store,
+  facts: Omit<RestoreSummary, 'clusterId' | 'memberId'>,
+  cb: (error: Error | null, summary: RestoreSummary | null) => void,
+): void {
+  const { clusterId, memberId, members } = initialMembership(config, ports);
+  const { start, confState } = bootstrapState(members.map((member) => member.id));
+  Membership.clear(store);
+  Alarms.clear(store);
+  Membership.bootstrap(store, clusterId, members, confState);
+  store.commit(start.index, start.term);
+  store.flush((error) => {
+    store.close();
+    if (error !== null) return cb(error, null);
+    const metadata = encodeMetadata(clusterId, memberId, config.clusterToken);
+    makeLog(ports, metadata, { ...start, confState }, (failed) => {
+      if (failed === null) cb(null, { clusterId, memberId, ...facts });
+      else cb(failed, null);
     });
-  }
+  });
+}
+
+function makeLog(
+  { disk, clock, timers, log }: RestorePorts,
+  metadata: Uint8Array,
+  meta: Parameters<Wal['saveSnapshot']>[0],
+  cb: (error: Error | null) => void,
+): void {
+  let told = false;
+  const answer = (error: Error | null): void => {
+    if (!told) cb(error);
+    told = true;
+  };
+  const options = { clock, timers, log, onFatal: (message: string) => answer(new Error(message)) };
+  Wal.open(disk, walDir, options, metadata, (error, wal) => {
+    if (wal === null) answer(error ?? new Error('could not make the log'));
+    else wal.saveSnapshot(meta, () => wal.close(() => answer(null)));
+  });
 }

@@ -1,5 +1,6 @@
 /** Revisions, ranges, transactions, compaction and the watch hub over a Backend. See DESIGN.md. */
 export type { Backend, BackendCursor, Batch, EntryVisitor } from './backend.ts';
+export type { VersionImport } from './import.ts';
 export { type KvHasher, RevisionKey } from './kv-hash.ts';
 export type { RangeReader } from './range-reader.ts';
 export type {

@@ -2,6 +2,7 @@ import { assert } from '@quoin/base';
 import type { Backend } from './backend.ts';
 import { Compaction, setCompactRevision } from './compaction.ts';
 import { historyBytesDefault, readHistory } from './history.ts';
+import { type Opened, VersionImport } from './import.ts';
 import { KvHasher } from './kv-hash.ts';
 import {
   keyBounds,
@@ -61,6 +62,15 @@ export class Store {
     this.hub = new WatchHub(source, state.revision, options.eventRingBytes ?? eventRingBytesDefault);
     this.txn = new WriteTxn(state, this.hub);
     this.compaction = new Compaction(state);
+  }
+
+  /** Fills an empty backend from etcd's bucket `key`; `compactRevision` ≤ 0: never compacted. */
+  static importInto(backend: Backend, compactRevision: number): VersionImport {
+    const open = (from: Backend): Opened => {
+      const store = new Store(from, {});
+      return { store, state: store.state };
+    };
+    return new VersionImport(open, backend, compactRevision);
   }
 
   /** @throws Error when the backend holds something else, half a snapshot, or a newer format. */

@@ -10,6 +10,12 @@ export {
   pruneBackups,
   type StoredBackup,
 } from './backup/catalog.ts';
+export {
+  type RestoreSnapshotOptions,
+  restoreSnapshot,
+  type SnapshotStatus,
+  snapshotStatus,
+} from './backup/etcd-file.ts';
 export type { Manifest, ManifestMember } from './backup/manifest.ts';
 export { type RestoreBackupOptions, restoreBackup } from './backup/restore.ts';
 export { type ArchiveFacts, readManifest, verifyArchive, verifyBackup } from './backup/verify.ts';

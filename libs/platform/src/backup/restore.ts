@@ -1,7 +1,7 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Log } from '@quoin/base';
-import { type MemberOptions, Restore, type RestoreSummary } from '@quoin/member';
+import { type MemberOptions, Restore, type RestorePorts, type RestoreSummary } from '@quoin/member';
 import { RealClock } from '../clock.ts';
 import { RealDigest } from '../digest.ts';
 import { RealDisk } from '../disk.ts';
@@ -30,8 +30,16 @@ export interface RestoreBackupOptions {
  *
  * @throws Error with one line for the operator
  */
-export async function restoreBackup(options: RestoreBackupOptions): Promise<RestoreSummary> {
-  const dataDir = resolve(options.dataDir);
+export function restoreBackup(options: RestoreBackupOptions): Promise<RestoreSummary> {
+  return intoNewDirectory(options.dataDir, (work) => fill(work, options));
+}
+
+/** The directory that `fill` has filled, under its name only when it is whole and durable. */
+export async function intoNewDirectory(
+  path: string,
+  fill: (work: string) => Promise<RestoreSummary>,
+): Promise<RestoreSummary> {
+  const dataDir = resolve(path);
   await refuseUsed(dataDir);
   const parent = dirname(dataDir);
   await mkdir(parent, { recursive: true, mode: 0o700 });
@@ -39,7 +47,7 @@ export async function restoreBackup(options: RestoreBackupOptions): Promise<Rest
   await rm(work, { recursive: true, force: true });
   try {
     await mkdir(work, { mode: 0o700 });
-    const summary = await fill(work, options);
+    const summary = await fill(work);
     await syncDirectory(work);
     // Replaces an empty directory, never one with something in it.
     await rename(work, dataDir);
@@ -70,16 +78,7 @@ async function refuseUsed(dataDir: string): Promise<void> {
 }
 
 async function fill(dir: string, options: RestoreBackupOptions): Promise<RestoreSummary> {
-  const backends = new RocksBackends(dir);
-  const sealer = openDataKey(dir, options.keys, false, options.log);
-  const ports = {
-    clock: new RealClock(),
-    timers: new RealTimers(),
-    log: options.log,
-    digest: new RealDigest(),
-    disk: new RealDisk(dir),
-    backends: sealer === undefined ? backends : new SealedBackends(backends, sealer),
-  };
+  const ports = restorePorts(dir, options.log, options.keys);
   const restore = await new Promise<Restore>((done, fail) => {
     Restore.open(options.member, ports, (error, opened) =>
       opened === null ? fail(error ?? new Error('could not open the store')) : done(opened),
@@ -99,4 +98,17 @@ async function fill(dir: string, options: RestoreBackupOptions): Promise<Restore
       summary === null ? fail(error ?? new Error('could not restore')) : done(summary),
     );
   });
+}
+
+export function restorePorts(dir: string, log: Log, keys: KeyRing | undefined): RestorePorts {
+  const backends = new RocksBackends(dir);
+  const sealer = openDataKey(dir, keys, false, log);
+  return {
+    clock: new RealClock(),
+    timers: new RealTimers(),
+    log,
+    digest: new RealDigest(),
+    disk: new RealDisk(dir),
+    backends: sealer === undefined ? backends : new SealedBackends(backends, sealer),
+  };
 }
