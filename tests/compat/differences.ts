@@ -7,7 +7,7 @@
 
 import type { Plain, PlainFields } from './message.ts';
 import type { OracleVersion } from './oracle.ts';
-import type { Step } from './step.ts';
+import { type Step, signInTexts } from './step.ts';
 
 export interface Difference {
   readonly id: string;
@@ -39,6 +39,63 @@ export const differences: readonly Difference[] = [
         return undefined;
       return { progress: etcd['newest']! };
     },
+  },
+  {
+    id: 'watch-of-lost-permission',
+    oracles: ['3.7', '3.4'],
+    request:
+      'a watch whose user loses the permission for it, or that began before authentication was on and has no valid token',
+    etcd: 'goes on: permissions are looked at only when a watch is created',
+    quoin: 'is canceled, with the reason that creating it would have had',
+    why: 'A permission that is taken away ends what it allowed.',
+    adapt: (step, etcd, quoin) => ('rpc' in step ? undefined : withRevokedWatches(etcd, quoin)),
+  },
+  {
+    id: 'member-add-order',
+    oracles: ['3.7', '3.4'],
+    request: 'MemberAdd with bad URLs by somebody who may not add members',
+    etcd: 'names the URLs',
+    quoin: 'names the permission',
+    why: 'Who may not do it is not told what is wrong with it.',
+    adapt: (step, etcd, quoin) =>
+      'rpc' in step &&
+      step.rpc === 'MemberAdd' &&
+      isError(etcd) &&
+      isError(quoin) &&
+      signInTexts.has(String(quoin['text']))
+        ? quoin
+        : undefined,
+  },
+  {
+    id: 'hash-before-compaction',
+    oracles: ['3.7', '3.4'],
+    request: 'HashKV at one of the last ten revisions that were compacted',
+    etcd: 'the number reckoned while it was compacted (3.7), or that the revision is compacted (3.4)',
+    quoin: 'the number of what there is; below the compact revision, that it is compacted',
+    why: 'etcd’s number depends on whether the removal has finished.',
+    adapt: (step, etcd, quoin) => {
+      if (!('rpc' in step) || step.rpc !== 'HashKV' || !isFields(etcd) || !isFields(quoin)) return undefined;
+      const atCompacted =
+        quoin['hashRevision'] !== undefined && quoin['hashRevision'] === quoin['compactRevision'];
+      const below = quoin['code'] === 11 && etcd['hash'] !== undefined;
+      return atCompacted || below ? quoin : undefined;
+    },
+  },
+  {
+    id: 'hash-fields-3.4',
+    oracles: ['3.4'],
+    request: 'HashKV',
+    etcd: 'has no hash_revision',
+    quoin: 'has one',
+    why: followed,
+    adapt: (step, etcd, quoin) =>
+      'rpc' in step &&
+      step.rpc === 'HashKV' &&
+      isFields(etcd) &&
+      isFields(quoin) &&
+      quoin['hashRevision'] !== undefined
+        ? { ...etcd, hashRevision: quoin['hashRevision'] }
+        : undefined,
   },
   {
     id: 'leader-without-lease',
@@ -133,6 +190,26 @@ export const differences: readonly Difference[] = [
     why: followed,
   },
 ];
+
+/** etcd's logs of watches, where those that Quoin has revoked end as Quoin ended them. */
+function withRevokedWatches(etcd: Plain, quoin: Plain): Plain | undefined {
+  if (!isFields(etcd) || !isFields(quoin)) return undefined;
+  const out: Record<string, Plain> = { ...etcd };
+  for (const [name, log] of Object.entries(quoin)) {
+    const theirs = etcd[name];
+    const last = Array.isArray(log) ? (log.at(-1) as Plain | undefined) : undefined;
+    if (Array.isArray(log) && last !== undefined && isFields(last) && isRevocation(last)) {
+      const before = log.slice(0, -1);
+      const begun = ((theirs ?? []) as readonly Plain[]).slice(0, before.length);
+      if (same(begun, before)) out[name] = log;
+    } else if (isFields(log) && theirs !== undefined) out[name] = withRevokedWatches(theirs, log) ?? theirs;
+  }
+  return out;
+}
+
+const isRevocation = (item: PlainFields): boolean =>
+  item['canceled'] === true &&
+  /^rpc error: code = (PermissionDenied|Unauthenticated|InvalidArgument) /.test(String(item['cancelReason']));
 
 function isError(value: Plain): value is PlainFields {
   return isFields(value) && typeof value['code'] === 'number' && typeof value['text'] === 'string';

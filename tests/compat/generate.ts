@@ -1,5 +1,6 @@
 /** Random sequences of requests over a small key space, for fast-check to make and to shrink. */
 import fc, { type Arbitrary } from 'fast-check';
+import { authSequence } from './generate-auth.ts';
 import type { Fields, Value } from './message.ts';
 import type { OracleVersion } from './oracle.ts';
 import type { Step } from './step.ts';
@@ -52,6 +53,12 @@ const revision = pick<Value>([
   [12, fc.constant(0)],
   [8, at],
   [1, oneOf<Value>(-1, { at: 5_000 }, 9_007_199_254_740_993n, -9_223_372_036_854_775_808n)],
+]);
+// Quoin's counters end at 2^53: beyond it the answer could not name the revision.
+const hashRevision = pick<Value>([
+  [1, fc.constant(0)],
+  [1, at],
+  [1, oneOf<Value>(-1, { at: 5_000 })],
 ]);
 const bound = pick<Value>([
   [5, at],
@@ -281,35 +288,75 @@ const clusterSteps: Weighted<Step> = [
   [1, call('Alarm', fields({ action: fc.constant<Value>(0), alarm: oneOf<Value>(0, 1, 2) }))],
 ];
 
+const compactStep = call(
+  'Compact',
+  fields(
+    {
+      revision: pick<Value>([
+        [6, at],
+        [1, revision],
+      ]),
+    },
+    { physical: flag },
+  ),
+);
+
+const kvSteps = (oracle: OracleVersion): Weighted<Step> => [
+  [18, call('Range', range)],
+  [26, call('Put', put)],
+  [8, call('DeleteRange', deleteRange)],
+  [18, call('Txn', txn(2))],
+  ...(oracle === '3.7' ? ([[4, call('RangeStream', range)]] as const) : []),
+];
+
+const alarm = fields({ memberID: oneOf<Value>(7, 8), alarm: oneOf<Value>(0, 1, 2) });
+
+const alarmSteps: Weighted<Step> = [
+  [3, alarm.map((each): Step => ({ rpc: 'Alarm', request: { action: 1, ...each } }))],
+  [3, alarm.map((each): Step => ({ rpc: 'Alarm', request: { action: 2, ...each } }))],
+  [2, alarm.map((each): Step => ({ rpc: 'Alarm', request: { action: 0, ...each } }))],
+];
+
+/** Most sequences are about keys, leases and watches; some about who may do what; some about alarms. */
 export function sequences(options: GenerateOptions): Arbitrary<Step[]> {
-  const step = pick<Step>([
-    [18, call('Range', range)],
-    [26, call('Put', put)],
-    [8, call('DeleteRange', deleteRange)],
-    [18, call('Txn', txn(2))],
-    [
-      3,
-      call(
-        'Compact',
-        fields(
-          {
-            revision: pick<Value>([
-              [6, at],
-              [1, revision],
-            ]),
-          },
-          { physical: flag },
-        ),
-      ),
-    ],
-    ...(options.oracle === '3.7' ? ([[4, call('RangeStream', range)]] as const) : []),
+  const kv = kvSteps(options.oracle);
+  const plain = pick<Step>([
+    ...kv,
+    [3, compactStep],
     [14, pick(leaseSteps)],
     [14, pick(watchSteps)],
     [4, pick(concurrencySteps)],
+    [1, call('HashKV', fields({ revision: hashRevision }))],
     [2, pick(clusterSteps)],
   ]);
-  const known = options.oracle === '3.7' ? step : step.map((each) => onlyKnown(each) as Step);
-  return fc.array(known, { minLength: 1, maxLength: options.steps, size: 'max' });
+  // The harness itself could not write while an alarm is raised, which watches need it to.
+  const alarmed = pick<Step>([
+    ...kv,
+    [8, pick(leaseSteps.slice(0, 4))],
+    [3, compactStep],
+    [2, pick(concurrencySteps)],
+    [10, pick(alarmSteps)],
+  ]);
+  const guarded = pick<Step>([
+    ...kv,
+    [3, compactStep],
+    [14, pick(leaseSteps)],
+    [8, pick(watchSteps.slice(0, 1))],
+    [3, pick(concurrencySteps)],
+    [5, pick(clusterSteps)],
+    [2, pick(alarmSteps.slice(2))],
+    [2, call('HashKV', fields({ revision: hashRevision }))],
+  ]);
+  const several = (step: Arbitrary<Step>, most: number): Arbitrary<Step[]> =>
+    fc.array(step, { minLength: 1, maxLength: most, size: 'max' });
+  const sequence = pick<Step[]>([
+    [80, several(plain, options.steps)],
+    [12, authSequence(guarded, (step) => several(step, options.steps))],
+    [8, several(alarmed, options.steps)],
+  ]);
+  return options.oracle === '3.7'
+    ? sequence
+    : sequence.map((steps) => steps.map((each) => onlyKnown(each) as Step));
 }
 
 /** Without what 3.4 cannot be asked: see the rows of the table of differences that have no `adapt`. */

@@ -4,6 +4,8 @@ import { startEtcd, startQuoin } from '../support/test-server.ts';
 import type { Oracle } from './oracle.ts';
 import { Target } from './target.ts';
 
+const cheapHashes = ['--bcrypt-cost=4'];
+
 export type Shape = 'node' | 'cluster';
 
 export interface Servers {
@@ -25,8 +27,8 @@ export async function startServers(oracle: Oracle | undefined, shapes: readonly 
       name === 'etcd'
         ? await startEtcd(1, oracle!.args, oracle!.binary)
         : name === 'node'
-          ? await startQuoin(1)
-          : await startCluster({ members: 3, gateways: 2 });
+          ? await startQuoin(1, cheapHashes)
+          : await startCluster({ members: 3, gateways: 2, memberArgs: cheapHashes });
     stops.push(() => server.stop());
     const target = new Target({
       name:

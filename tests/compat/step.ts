@@ -1,5 +1,5 @@
 /** One step of a sequence, as data: what is asked of both servers. */
-import { type Rpc, services } from '@quoin/contracts';
+import { etcdErrors, type Rpc, services } from '@quoin/contracts';
 import type { Fields } from './message.ts';
 
 /** One request (or, for LeaseKeepAlive, several on one stream) and its whole answer. */
@@ -79,3 +79,10 @@ function quoted(text: string): string {
   // Bytes beyond ASCII as escapes: they are bytes, not letters.
   return `'${escaped.replace(/[\u007f-\u00ff]/g, (c) => `\\x${c.charCodeAt(0).toString(16)}`)}'`;
 }
+
+/** What a request without a token that holds is told. */
+export const signInTexts: ReadonlySet<string> = new Set(
+  (['userEmpty', 'invalidAuthToken', 'authOldRevision', 'permissionDenied'] as const).map(
+    (name) => etcdErrors[name].message,
+  ),
+);

@@ -1,8 +1,8 @@
 /** One server (or cluster) under comparison, and the run of a sequence on it. */
-import { Connection, type Reply } from './connection.ts';
+import { Connection } from './connection.ts';
 import { type Bindings, decode, encode, type Fields, type Plain, type PlainFields } from './message.ts';
 import { joinRangeStream, normalise } from './normalise.ts';
-import { type CallStep, isCall, rpcNamed, type Step, type WatchStep } from './step.ts';
+import { type CallStep, isCall, rpcNamed, type Step, signInTexts, type WatchStep } from './step.ts';
 import { sleep, WatchSession } from './watch-session.ts';
 
 /** A key that no generated range holds in its events: sorts after all others that sequences use. */
@@ -43,6 +43,7 @@ export class Target {
   private leases = new Map<number, bigint>();
   private kept = new Map<string, Uint8Array>();
   private tokens = new Map<string, string>();
+  private ownToken: string | undefined;
   private watches = new Map<number, WatchSession>();
   private readonly bindings: Bindings = {
     revision: (at) => BigInt(this.base + at),
@@ -73,7 +74,9 @@ export class Target {
     this.watches = new Map();
     this.kept = new Map();
     this.tokens = new Map();
+    await this.clearAlarms();
     await this.clearAuth();
+    await this.put();
     const leases = await this.ask('LeaseLeases', {}, 'begin');
     const ids = ((leases['leases'] ?? []) as PlainFields[])
       .map((each) => BigInt(each['ID'] as number))
@@ -220,31 +223,39 @@ export class Target {
 
   private async fenceRound(connection: number): Promise<void> {
     const revision = await this.put();
-    const fence = new WatchSession(this.connections[connection]!);
+    const fence = this.openFence(connection);
     await fence.create({ key: fenceKey, startRevision: revision }, this.bindings);
-    const until = performance.now() + catchUpLimitMs;
-    while (Object.keys(fence.log()).length === 0 && performance.now() < until) await sleep(10);
+    const limit = performance.now() + catchUpLimitMs;
+    while (Object.keys(fence.log()).length === 0 && performance.now() < limit) await sleep(10);
     fence.close();
   }
 
+  private openFence(connection: number): WatchSession {
+    return new WatchSession(this.connections[connection]!, this.ownMetadata());
+  }
+
+  /** Moves the revision on, unless an alarm forbids it. */
   private async put(): Promise<number> {
-    const { header } = await this.ask('Put', { key: fenceKey, value: 'fence' }, 'fence');
-    this.newest = Number((header as PlainFields)['revision']);
+    const answer = await this.tryAsk('Put', { key: fenceKey, value: 'fence' });
+    const revision = Number((answer['header'] as PlainFields | undefined)?.['revision'] ?? 0);
+    this.newest = Math.max(this.newest, revision);
     return this.newest;
   }
 
   /** Of a spread target: until watches of this connection begin at the newest revision and know of the compaction. */
   private async catchUp(connection: number): Promise<void> {
     if (!this.spread) return;
-    const fence = this.fences[connection] ?? new WatchSession(this.connections[connection]!);
-    this.fences[connection] = fence;
     await this.until('a gateway', async () => {
+      const fence = this.fences[connection] ?? this.openFence(connection);
+      this.fences[connection] = fence;
       const created = (await fence.create({ key: fenceKey }, this.bindings)) as PlainFields;
       await fence.cancel(Number(created['watchId'] ?? 0), this.bindings);
+      if (created['canceled'] === true) await this.signInAgain(connection);
       return Number((created['header'] as PlainFields | undefined)?.['revision'] ?? 0) >= this.newest;
     });
     if (this.compactedAt[connection] === this.compacted) return;
     await this.until('a gateway', async () => {
+      const fence = this.fences[connection] ?? this.openFence(connection);
       const startRevision = this.compacted - 1;
       const created = (await fence.create({ key: fenceKey, startRevision }, this.bindings)) as PlainFields;
       const id = Number(created['watchId'] ?? 0);
@@ -256,21 +267,22 @@ export class Target {
     this.compactedAt[connection] = this.compacted;
   }
 
+  private async signInAgain(connection: number): Promise<void> {
+    this.fences[connection]?.close();
+    this.fences[connection] = undefined;
+    await this.signIn();
+  }
+
   /** Of a spread target: until the member behind this connection has applied the newest revision and compaction. */
   private async catchUpLocally(connection: number): Promise<void> {
     if (!this.spread) return;
-    const rpc = rpcNamed('Range');
-    const ask = (revision: number): Promise<Reply> => {
-      const request = encode(rpc.request, { key: fenceKey, serializable: true, revision }, this.bindings);
-      return this.connections[connection]!.call(rpc, [request], { metadata: this.metadataOf('root') });
-    };
+    const ask = (revision: number): Promise<PlainFields> =>
+      this.tryAsk('Range', { key: fenceKey, serializable: true, revision }, connection);
     await this.until('a member', async () => {
-      const reply = await ask(0);
-      if (reply.code !== 0) return true;
-      const answer = decode(rpc.response, reply.messages[0]!);
-      return Number((answer['header'] as PlainFields)['revision']) >= this.newest;
+      const answer = await ask(0);
+      return Number((answer['header'] as PlainFields | undefined)?.['revision'] ?? 0) >= this.newest;
     });
-    await this.until('a member', async () => (await ask(this.compacted - 1)).code !== 0);
+    await this.until('a member', async () => 'code' in (await ask(this.compacted - 1)));
   }
 
   private async until(who: string, reached: () => Promise<boolean>): Promise<void> {
@@ -282,46 +294,72 @@ export class Target {
     }
   }
 
-  /** Authentication off, without users and roles: as on a new server, but for the auth revision. */
-  private async clearAuth(): Promise<void> {
-    const users = await this.tryAsk('UserList', {});
-    if (users === undefined || 'code' in users) {
-      if (users?.['code'] === 12) return;
-      for (const password of rootPasswords) {
-        const answer = await this.tryAsk('Authenticate', { name: 'root', password });
-        if (typeof answer?.['token'] !== 'string') continue;
-        this.tokens.set('root', answer['token']);
-        await this.ask('AuthDisable', {}, 'begin', 'root');
-        break;
-      }
+  private async clearAlarms(): Promise<void> {
+    const { alarms } = await this.ask('Alarm', { action: alarmAction.get }, 'begin');
+    for (const { memberID, alarm } of (alarms ?? []) as { memberID?: number; alarm?: number }[]) {
+      const request = { action: alarmAction.deactivate, memberID: memberID ?? 0, alarm: alarm ?? 0 };
+      await this.ask('Alarm', request, 'begin');
     }
-    this.tokens = new Map();
-    const list = await this.ask('UserList', {}, 'begin');
-    for (const name of ((list['users'] ?? []) as string[]).sort())
-      await this.ask('UserDelete', { name }, 'begin');
-    const roles = await this.ask('RoleList', {}, 'begin');
-    for (const role of ((roles['roles'] ?? []) as string[]).sort())
-      await this.ask('RoleDelete', { role }, 'begin');
   }
 
-  private async tryAsk(name: string, request: Fields, user?: string): Promise<PlainFields> {
+  /** Authentication off, without users and roles: as on a new server, but for the auth revision. */
+  private async clearAuth(): Promise<void> {
+    await this.ask('AuthDisable', {}, 'begin');
+    this.ownToken = undefined;
+    const { users } = await this.ask('UserList', {}, 'begin');
+    for (const name of ((users ?? []) as string[]).sort()) await this.ask('UserDelete', { name }, 'begin');
+    const { roles } = await this.ask('RoleList', {}, 'begin');
+    for (const role of ((roles ?? []) as string[]).sort()) await this.ask('RoleDelete', { role }, 'begin');
+  }
+
+  // The harness' own requests, as root while authentication is on.
+
+  private ownMetadata(): Record<string, string> {
+    return this.ownToken === undefined ? {} : { token: this.ownToken };
+  }
+
+  private async signIn(): Promise<void> {
+    for (const password of rootPasswords) {
+      const answer = await this.send('Authenticate', { name: 'root', password }, this.nextConnection());
+      if (typeof answer['token'] !== 'string') continue;
+      this.ownToken = answer['token'];
+      return;
+    }
+  }
+
+  private nextConnection(): number {
+    return this.turn++ % this.connections.length;
+  }
+
+  private async send(name: string, request: Fields, connection: number): Promise<PlainFields> {
     const rpc = rpcNamed(name);
-    const connection = this.connections[this.turn++ % this.connections.length]!;
     const bytes = encode(rpc.request, request, this.bindings);
-    const reply = await connection.call(rpc, [bytes], { metadata: this.metadataOf(user) });
+    const reply = await this.connections[connection]!.call(rpc, [bytes], { metadata: this.ownMetadata() });
     return reply.code === 0
       ? decode(rpc.response, reply.messages[0]!)
       : { code: reply.code, text: reply.text };
   }
 
-  /** A request of the harness itself, which has to succeed. */
-  async ask(name: string, request: Fields, why: string, user?: string): Promise<PlainFields> {
-    const answer = await this.tryAsk(name, request, user ?? (this.tokens.has('root') ? 'root' : undefined));
+  private async tryAsk(
+    name: string,
+    request: Fields,
+    connection: number = this.nextConnection(),
+  ): Promise<PlainFields> {
+    const answer = await this.send(name, request, connection);
+    if (!signInTexts.has(String(answer['text']))) return answer;
+    await this.signIn();
+    return this.send(name, request, connection);
+  }
+
+  private async ask(name: string, request: Fields, why: string): Promise<PlainFields> {
+    const answer = await this.tryAsk(name, request);
     if (typeof answer['code'] === 'number' && 'text' in answer)
       throw new Error(`${this.name}, ${why}: ${name} failed: ${answer['code']} ${answer['text']}`);
     return answer;
   }
 }
+
+const alarmAction = { get: 0, activate: 1, deactivate: 2 };
 
 /** Answered from what the member that is asked has, without asking the others. */
 function isLocal(step: CallStep): boolean {

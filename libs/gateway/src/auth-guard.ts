@@ -111,11 +111,13 @@ export class AuthGuard {
     this.identify(context, (caller, credential, problem) => {
       const refusal = problem ?? judge(this.authority, caller);
       if (refusal === undefined) verdict(undefined, credential, caller);
-      else this.sync(() => this.judgeAgain(context, judge, verdict));
+      else this.sync(() => this.judgeAgain(context, judge, verdict, refusal));
     });
   }
 
-  private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict): void {
+  private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict, refusal: RpcStatus): void {
+    // Whoever said who he is may have been behind: now that it is not, it is asked again.
+    if (refusal === etcdErrors.authOldRevision) this.known.delete(bareToken(context));
     if (!this.authority.enabled) {
       verdict(undefined, { token: bareToken(context), certUser: context.certUser ?? '' }, undefined);
       return;

@@ -39,7 +39,7 @@ export class WatchStream implements StreamHandler, WatchSink {
   private readonly watchers = new Map<WatchId, Watcher>();
   /** In whose name each was created, while authentication was on. */
   private readonly callers = new Map<Watcher, Caller>();
-  /** Of watchers that compaction ended. As in etcd they stay taken until the client cancels them too. */
+  /** Of watchers that ended by themselves. As in etcd they stay taken until the client cancels them too. */
   private readonly endedIds = new Set<WatchId>();
   private nextId = 0;
   /** Requests that wait, in order: for the current revision to be known, or for the one before to be allowed. */
@@ -228,6 +228,7 @@ export class WatchStream implements StreamHandler, WatchSink {
   private revoke(watcher: Watcher, refusal: RpcStatus): void {
     if (this.ended || this.watchers.get(watcher.id) !== watcher) return;
     this.forget(watcher);
+    this.endedIds.add(watcher.id);
     this.hub.remove(watcher);
     this.sendControl(this.hub.currentRevision(), watcher.id, refused(refusal, false));
   }

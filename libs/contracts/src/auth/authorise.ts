@@ -61,6 +61,7 @@ export function authorise(
   const rule = ruleOf(method);
   switch (rule) {
     case 'open':
+    case 'anybody':
       return undefined;
     case 'user':
       return by.user === '' ? etcdErrors.userEmpty : undefined;

@@ -5,6 +5,7 @@ import { services } from '../services.ts';
  * What an RPC asks of its caller while authentication is on.
  *
  *   open        nothing
+ *   anybody     nothing, but a token that comes with it has to hold
  *   user        to be somebody
  *   root        the role root
  *   range …     permissions on the keys that the request names, at every level of it
@@ -17,6 +18,7 @@ import { services } from '../services.ts';
  */
 export type AuthRule =
   | 'open'
+  | 'anybody'
   | 'user'
   | 'root'
   | 'range'
@@ -74,7 +76,7 @@ const maintenance: Rules = {
 const auth: Rules = {
   AuthEnable: 'root',
   AuthDisable: 'root',
-  AuthStatus: 'open',
+  AuthStatus: 'anybody',
   Authenticate: 'open',
   UserAdd: 'root',
   UserGet: 'ownUser',
