@@ -143,6 +143,9 @@ export class Target {
     const answers = reply.messages.map((message) => decode(rpc.response, message));
     for (const answer of answers) this.learn(step, answer);
     const plain = answers.map((answer) => normalise(step, answer, (id) => this.leaseName(id)));
+    // Ids that the server chose are in what is hashed.
+    if (step.rpc === 'HashKV' && this.leases.size > 0 && plain[0]?.['hash'] !== undefined)
+      plain[0] = { ...plain[0], hash: 'over own lease ids' };
     const ending = reply.code === 0 ? {} : { code: reply.code, text: reply.text };
     if (rpc.kind === 'unary') return reply.code === 0 ? plain[0]! : ending;
     if (step.rpc === 'RangeStream') return reply.code === 0 ? joinRangeStream(plain) : ending;

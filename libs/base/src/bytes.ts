@@ -12,6 +12,7 @@ declare class TextDecoder {
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+const strictDecoder = new TextDecoder('utf-8', { fatal: true });
 
 export const emptyBytes: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
@@ -22,6 +23,15 @@ export function utf8(text: string): Uint8Array<ArrayBuffer> {
 /** Invalid sequences become U+FFFD. */
 export function utf8Text(bytes: Uint8Array): string {
   return decoder.decode(bytes);
+}
+
+export function isUtf8(bytes: Uint8Array): boolean {
+  try {
+    strictDecoder.decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Unsigned bytewise order, shorter first on a common prefix: etcd's key order. Negative, zero or positive. */

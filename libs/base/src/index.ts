@@ -8,6 +8,7 @@ export {
   equalBytes,
   hex,
   hexId,
+  isUtf8,
   latin1,
   readCounterBE,
   readU32BE,

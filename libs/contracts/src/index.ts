@@ -2,6 +2,8 @@
  * What Quoin's pieces say to each other and to clients: wire primitives, hand-written codecs of the hot messages, the
  * error table and the service table. All other messages are the generated ones of `@quoin/contracts/etcd`.
  */
+
+export { decodeRequest } from './decode-request.ts';
 export {
   type EtcdErrorName,
   etcdErrors,

@@ -6,9 +6,12 @@ export class WireError extends Error {
   override readonly name = 'WireError';
 }
 
-/** Kinds of encoding on the wire. 3 and 4 (groups) are refused, 6 and 7 do not exist. */
+/** Kinds of encoding on the wire. 3 and 4 are the ends of a group, which is passed over; 6 and 7 do not exist. */
 export const WireType = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
 export type WireType = (typeof WireType)[keyof typeof WireType];
+
+const groupBegin = 3;
+const groupEnd = 4;
 
 /**
  * Messages inside messages. A txn may nest as deep as it may have operations (128), each level being two messages;
@@ -207,9 +210,24 @@ export class WireReader {
       case WireType.fixed32:
         this.take(4);
         return;
+      case groupBegin:
+        this.skipGroup(tag >>> 3);
+        return;
       default:
         throw new WireError(`wire type ${tag & 7} is not supported`);
     }
+  }
+
+  /** Up to the end of the group that has begun. Nobody sends them today, but they are no reason to refuse a message. */
+  private skipGroup(field: number): void {
+    if (++this.depth > wireDepthMax) throw new WireError(`messages nested deeper than ${wireDepthMax}`);
+    for (;;) {
+      const tag = this.tag();
+      if ((tag & 7) !== groupEnd) this.skip(tag);
+      else if (tag >>> 3 === field) break;
+      else throw new WireError('another group ends than has begun');
+    }
+    this.depth--;
   }
 
   private int64Rounded(): number {

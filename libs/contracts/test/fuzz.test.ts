@@ -3,6 +3,7 @@ import type { DescMessage } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
+  AuthUserAddRequestSchema,
   CompactionRequestSchema,
   DeleteRangeRequestSchema,
   EventSchema,
@@ -50,6 +51,10 @@ const readers: { readonly [name: string]: readonly [Read, DescMessage] } = {
   readLeaseLeasesRequest: [contracts.readLeaseLeasesRequest, LeaseLeasesRequestSchema],
   readEvent: [contracts.readEvent, EventSchema],
   keyValueView: [(bytes) => new KeyValueView().read(bytes), KeyValueSchema],
+  decodeRequest: [
+    (bytes) => contracts.decodeRequest(AuthUserAddRequestSchema, bytes),
+    AuthUserAddRequestSchema,
+  ],
   decodeLinkUp: [contracts.decodeLinkUp, LinkUpSchema],
   decodeLinkDown: [contracts.decodeLinkDown, LinkDownSchema],
   decodeWatchHistoryRequest: [contracts.decodeWatchHistoryRequest, WatchHistoryRequestSchema],

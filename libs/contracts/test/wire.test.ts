@@ -1,7 +1,9 @@
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { AuthUserAddRequestSchema } from '../src/etcd.ts';
 import {
+  decodeRequest,
   idSize,
   intSize,
   putId,
@@ -98,7 +100,10 @@ test.each([
   ['a length beyond 2^32', [0x0a, 0x80, 0x80, 0x80, 0x80, 0x10]],
   ['a short fixed64', [0x09, 1, 2, 3, 4, 5, 6, 7]],
   ['a short fixed32', [0x0d, 1, 2, 3]],
-  ['a group', [0x0b, 0x0c]],
+  ['a group that does not end', [0x0b, 0x08, 0x01]],
+  ['a group with the end of another', [0x0b, 0x14]],
+  ['a group with a broken field', [0x0b, 0x0a, 0x05, 0x0c]],
+  ['groups nested beyond the limit', new Array(400).fill(0x0b)],
   ['a group end', [0x0c]],
   ['wire type 6', [0x0e]],
 ])('%s is malformed', (_name, bytes) => {
@@ -106,6 +111,15 @@ test.each([
   expect(() => {
     while (reader.more()) reader.skip(reader.tag());
   }).toThrow(WireError);
+});
+
+test('a group is passed over, with what is in it', () => {
+  const reader = new WireReader(
+    new Uint8Array([0x0b, 0x13, 0x08, 0x05, 0x14, 0x0a, 0x01, 0x41, 0x0c, 0x10, 0x07]),
+  );
+  reader.skip(reader.tag());
+  expect(reader.tag()).toBe(16);
+  expect(reader.uint53()).toBe(7);
 });
 
 test('a nested message cannot be read past its end', () => {
@@ -183,4 +197,18 @@ test('text is read as it was written', () => {
       expect(new WireReader(bytes).text()).toBe(text);
     }),
   );
+});
+
+test('a request is decoded as by Go: unknown fields and other wire types are passed over, at every level', () => {
+  const text = (value: string): number[] => [...new TextEncoder().encode(value)];
+  const decode = (...bytes: number[]) => decodeRequest(AuthUserAddRequestSchema, new Uint8Array(bytes));
+  const name = [0x0a, 3, ...text('abc')];
+  expect(decode(...name, 0x10, 5, 0x7a, 1, 9).name).toBe('abc');
+  expect(decode(...name, 0x10, 5).password).toBe('');
+  // options: no_password with the wire type of bytes, then as it should be.
+  expect(decode(...name, 0x1a, 3, 0x0a, 1, 7).options?.noPassword).toBe(false);
+  expect(decode(...name, 0x1a, 5, 0x0a, 1, 7, 0x08, 1).options?.noPassword).toBe(true);
+  expect(() => decode(0x0a, 2, 0xc3, 0x28)).toThrow(WireError);
+  expect(() => decode(...name, 0x0c)).toThrow(WireError);
+  expect(() => decode(...name, 0x1a, 2, 0x08)).toThrow(WireError);
 });

@@ -1,6 +1,6 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { equalBytes } from '@quoin/base';
-import { etcdErrors, malformedRequest, otherErrors, type RpcStatus } from '@quoin/contracts';
+import { decodeRequest, etcdErrors, malformedRequest, otherErrors, type RpcStatus } from '@quoin/contracts';
 import {
   CampaignRequestSchema,
   CampaignResponseSchema,
@@ -172,7 +172,7 @@ class ObserveStream implements StreamHandler {
   private onRequest(bytes: Uint8Array): void {
     if (this.prefix !== undefined) return;
     try {
-      this.prefix = contenderKey(fromBinary(LeaderRequestSchema, bytes).name, 0n).prefix;
+      this.prefix = contenderKey(decodeRequest(LeaderRequestSchema, bytes).name, 0n).prefix;
     } catch (error) {
       this.end(malformedRequest(error instanceof Error ? error.message : String(error)));
       return;

@@ -1,5 +1,5 @@
-import { fromBinary } from '@bufbuild/protobuf';
 import {
+  decodeRequest,
   etcdErrors,
   Method,
   malformedRequest,
@@ -375,7 +375,7 @@ export class Gateway implements ApiHandler {
       }
       const read = leaseReaders[method];
       if (read !== undefined) read(request);
-      else fromBinary(rpc.request, request);
+      else decodeRequest(rpc.request, request);
       return fixed[method] ?? { method, target: 'leader', resend: false, bounded: true };
     };
     this.routes.set(rpc.path, { counts, forward, handler: undefined });

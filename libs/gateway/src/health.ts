@@ -1,4 +1,6 @@
-import { Code, type RpcStatus, WireReader, WireWriter } from '@quoin/contracts';
+import { emptyBytes } from '@quoin/base';
+import { Code, decodeRequest, type RpcStatus, WireWriter } from '@quoin/contracts';
+import { HealthCheckRequestSchema, HealthListRequestSchema } from '@quoin/contracts/etcd';
 import { type GatewayCore, readOr } from './core.ts';
 import type { UnaryHandler } from './gateway.ts';
 import type { CancelCall, ServerStream, UnaryReply } from './ports.ts';
@@ -22,7 +24,10 @@ export class HealthService {
   }
 
   handlers(): [string, UnaryHandler][] {
-    return [['/grpc.health.v1.Health/Check', (request, _, reply) => this.check(request, reply)]];
+    return [
+      ['/grpc.health.v1.Health/Check', (request, _, reply) => this.check(request, reply)],
+      ['/grpc.health.v1.Health/List', (request, _, reply) => this.list(request, reply)],
+    ];
   }
 
   watch(stream: ServerStream): StreamHandler {
@@ -39,7 +44,7 @@ export class HealthService {
 
   private check(request: Uint8Array, reply: UnaryReply): CancelCall {
     const service = readOr(
-      () => readService(request),
+      () => decodeRequest(HealthCheckRequestSchema, request).service,
       (status) => this.core.later(() => reply(status, [])),
     );
     if (service !== undefined) {
@@ -48,6 +53,15 @@ export class HealthService {
         else reply({ code: Code.notFound, message: 'unknown service' }, []);
       });
     }
+    return () => undefined;
+  }
+
+  private list(request: Uint8Array, reply: UnaryReply): CancelCall {
+    const read = readOr(
+      () => decodeRequest(HealthListRequestSchema, request),
+      (status) => this.core.later(() => reply(status, [])),
+    );
+    if (read !== undefined) this.core.later(() => reply(null, [encodeStatuses(this.current())]));
     return () => undefined;
   }
 }
@@ -68,7 +82,7 @@ class HealthWatch implements StreamHandler {
     stream.onMessage = (request) => {
       if (this.service !== undefined) return;
       this.service = readOr(
-        () => readService(request),
+        () => decodeRequest(HealthCheckRequestSchema, request).service,
         (status) => this.end(status),
       );
       this.tell();
@@ -91,19 +105,20 @@ class HealthWatch implements StreamHandler {
   }
 }
 
-function readService(bytes: Uint8Array): string {
-  const reader = new WireReader(bytes);
-  let service = '';
-  while (reader.more()) {
-    const tag = reader.tag();
-    if (tag === 10) service = reader.text();
-    else reader.skip(tag);
-  }
-  return service;
-}
-
 function encodeStatus(status: number): Uint8Array {
   writer.begin();
   writer.uint(8, status);
+  return writer.finish();
+}
+
+/** The one entry of the map, for the service "". */
+function encodeStatuses(status: number): Uint8Array {
+  const own = encodeStatus(status);
+  writer.begin();
+  writer.bytesItem(10, emptyBytes);
+  writer.bytesItem(18, own);
+  const entry = writer.finish();
+  writer.begin();
+  writer.bytesItem(10, entry);
   return writer.finish();
 }

@@ -1,5 +1,5 @@
-import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { Code, malformedRequest, type RpcStatus } from '@quoin/contracts';
+import { create, type DescMessage, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { Code, decodeRequest, malformedRequest, type RpcStatus } from '@quoin/contracts';
 import {
   Compare_CompareTarget,
   DeleteRangeRequestSchema,
@@ -130,7 +130,7 @@ export function readMessage<T extends DescMessage>(
   reply: UnaryReply,
 ) {
   try {
-    return fromBinary(schema, bytes);
+    return decodeRequest(schema, bytes);
   } catch (error) {
     const status = malformedRequest(error instanceof Error ? error.message : String(error));
     core.later(() => reply(status, []));

@@ -1,6 +1,12 @@
 /** Changes of users, roles and grants, as the log carries them. Passwords never get here: the proposer has hashed them. */
 import { utf8 } from '@quoin/base';
-import { Method, otherErrors, type ResponseHeader, writeCompactionResponse } from '@quoin/contracts';
+import {
+  decodeRequest,
+  Method,
+  otherErrors,
+  type ResponseHeader,
+  writeCompactionResponse,
+} from '@quoin/contracts';
 import { decodeAuthEnableEntry } from '@quoin/contracts/auth';
 import {
   AuthRoleAddRequestSchema,
@@ -15,7 +21,6 @@ import {
 } from '@quoin/contracts/etcd';
 import type { Store } from '@quoin/mvcc';
 import type { Outcome } from './apply.ts';
-import { readMessage } from './auth-messages.ts';
 import type { AuthStore } from './auth-store.ts';
 
 type Change = ReturnType<AuthStore['disable']>;
@@ -39,35 +44,35 @@ function change(auth: AuthStore, store: Store, method: number, body: Uint8Array)
     case Method.authDisable:
       return auth.disable(store);
     case Method.userAdd: {
-      const { name, options, hashedPassword } = readMessage(AuthUserAddRequestSchema, body);
+      const { name, options, hashedPassword } = decodeRequest(AuthUserAddRequestSchema, body);
       return auth.userAdd(store, name, options?.noPassword === true, hashOf(hashedPassword));
     }
     case Method.userDelete:
-      return auth.userDelete(store, readMessage(AuthUserDeleteRequestSchema, body).name);
+      return auth.userDelete(store, decodeRequest(AuthUserDeleteRequestSchema, body).name);
     case Method.userChangePassword: {
-      const { name, hashedPassword } = readMessage(AuthUserChangePasswordRequestSchema, body);
+      const { name, hashedPassword } = decodeRequest(AuthUserChangePasswordRequestSchema, body);
       return auth.userChangePassword(store, name, hashOf(hashedPassword));
     }
     case Method.userGrantRole: {
-      const { user, role } = readMessage(AuthUserGrantRoleRequestSchema, body);
+      const { user, role } = decodeRequest(AuthUserGrantRoleRequestSchema, body);
       return auth.userGrantRole(store, user, role);
     }
     case Method.userRevokeRole: {
-      const { name, role } = readMessage(AuthUserRevokeRoleRequestSchema, body);
+      const { name, role } = decodeRequest(AuthUserRevokeRoleRequestSchema, body);
       return auth.userRevokeRole(store, name, role);
     }
     case Method.roleAdd:
-      return auth.roleAdd(store, readMessage(AuthRoleAddRequestSchema, body).name);
+      return auth.roleAdd(store, decodeRequest(AuthRoleAddRequestSchema, body).name);
     case Method.roleDelete:
-      return auth.roleDelete(store, readMessage(AuthRoleDeleteRequestSchema, body).role);
+      return auth.roleDelete(store, decodeRequest(AuthRoleDeleteRequestSchema, body).role);
     case Method.roleGrantPermission: {
-      const { name, perm } = readMessage(AuthRoleGrantPermissionRequestSchema, body);
+      const { name, perm } = decodeRequest(AuthRoleGrantPermissionRequestSchema, body);
       const permission =
         perm === undefined ? undefined : { type: perm.permType, key: perm.key, rangeEnd: perm.rangeEnd };
       return auth.roleGrantPermission(store, name, permission);
     }
     case Method.roleRevokePermission: {
-      const { role, key, rangeEnd } = readMessage(AuthRoleRevokePermissionRequestSchema, body);
+      const { role, key, rangeEnd } = decodeRequest(AuthRoleRevokePermissionRequestSchema, body);
       return auth.roleRevokePermission(store, role, key, rangeEnd);
     }
     default:

@@ -1,6 +1,6 @@
 /** Requests and responses of the Auth service: rare, so the generated messages do. */
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import { type ResponseHeader, WireError } from '@quoin/contracts';
+import { create, toBinary } from '@bufbuild/protobuf';
+import type { ResponseHeader } from '@quoin/contracts';
 import type { AuthPermission } from '@quoin/contracts/auth';
 import {
   AuthenticateResponseSchema,
@@ -10,15 +10,6 @@ import {
   type Permission_Type,
 } from '@quoin/contracts/etcd';
 import { etcdHeader } from './cluster-messages.ts';
-
-/** @throws WireError */
-export function readMessage<D extends DescMessage>(schema: D, body: Uint8Array): MessageShape<D> {
-  try {
-    return fromBinary(schema, body);
-  } catch (error) {
-    throw new WireError((error as Error).message);
-  }
-}
 
 export function writeAuthStatus(
   header: ResponseHeader,

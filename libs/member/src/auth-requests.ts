@@ -12,6 +12,7 @@
 import type { Clock, Digest, Passwords, Random, TokenClaims, TokenSigner } from '@quoin/base';
 import { concatBytes, utf8Text } from '@quoin/base';
 import {
+  decodeRequest,
   etcdErrors,
   Method,
   otherErrors,
@@ -28,13 +29,7 @@ import {
   AuthUserGetRequestSchema,
 } from '@quoin/contracts/etcd';
 import type { StateMachine } from './apply.ts';
-import {
-  readMessage,
-  writeAuthenticateResponse,
-  writeAuthStatus,
-  writeNames,
-  writeRoleGet,
-} from './auth-messages.ts';
+import { writeAuthenticateResponse, writeAuthStatus, writeNames, writeRoleGet } from './auth-messages.ts';
 import type { LinkCall } from './link-session.ts';
 import { issueToken, readToken, type TokenKey } from './tokens.ts';
 
@@ -138,20 +133,20 @@ export class AuthRequests {
       case Method.authSync:
         return call.reply(new Uint8Array(0));
       case Method.authenticate: {
-        const { name, password } = readMessage(AuthenticateRequestSchema, call.body);
+        const { name, password } = decodeRequest(AuthenticateRequestSchema, call.body);
         return this.authenticate(call, name, password);
       }
       case Method.authStatus:
         return call.reply(writeAuthStatus(machine.header(), auth));
       case Method.userGet: {
-        const user = auth.users.get(readMessage(AuthUserGetRequestSchema, call.body).name);
+        const user = auth.users.get(decodeRequest(AuthUserGetRequestSchema, call.body).name);
         if (user === undefined) return call.fail(etcdErrors.userNotFound);
         return call.reply(writeNames(machine.header(), user.roles));
       }
       case Method.userList:
         return call.reply(writeNames(machine.header(), auth.userNames()));
       case Method.roleGet: {
-        const permissions = auth.permissionsOf(readMessage(AuthRoleGetRequestSchema, call.body).role);
+        const permissions = auth.permissionsOf(decodeRequest(AuthRoleGetRequestSchema, call.body).role);
         if (permissions === undefined) return call.fail(etcdErrors.roleNotFound);
         return call.reply(writeRoleGet(machine.header(), permissions));
       }
@@ -257,7 +252,7 @@ export class AuthRequests {
   }
 
   private userAdd(call: LinkCall): void {
-    const { name, password, options } = readMessage(AuthUserAddRequestSchema, call.body);
+    const { name, password, options } = decodeRequest(AuthUserAddRequestSchema, call.body);
     const propose = (hash: string): void => {
       writer.begin();
       writer.text(10, name);
@@ -274,7 +269,7 @@ export class AuthRequests {
   }
 
   private userChangePassword(call: LinkCall): void {
-    const { name, password, hashedPassword } = readMessage(AuthUserChangePasswordRequestSchema, call.body);
+    const { name, password, hashedPassword } = decodeRequest(AuthUserChangePasswordRequestSchema, call.body);
     const propose = (hash: string): void => {
       writer.begin();
       writer.text(10, name);

@@ -1,6 +1,6 @@
 /** Requests and responses about members and the member itself: rare, so the generated messages do. */
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { type MemberInfo, type ResponseHeader, WireError } from '@quoin/contracts';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { decodeRequest, type MemberInfo, type ResponseHeader } from '@quoin/contracts';
 import {
   AlarmRequest_AlarmAction,
   AlarmRequestSchema,
@@ -24,34 +24,26 @@ import {
 import type { Alarm } from './alarms.ts';
 import { serverVersion, storageVersion } from './config.ts';
 
-function messageOf<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw new WireError((error as Error).message);
-  }
-}
-
 /** @throws WireError */
 export function readMemberAdd(body: Uint8Array): { peerUrls: string[]; learner: boolean } {
-  const request = messageOf(() => fromBinary(MemberAddRequestSchema, body));
+  const request = decodeRequest(MemberAddRequestSchema, body);
   return { peerUrls: request.peerURLs, learner: request.isLearner };
 }
 
 /** MemberRemove and MemberPromote have the same shape. @throws WireError */
 export function readMemberId(body: Uint8Array): bigint {
-  return messageOf(() => fromBinary(MemberRemoveRequestSchema, body)).ID;
+  return decodeRequest(MemberRemoveRequestSchema, body).ID;
 }
 
 /** @throws WireError */
 export function readMemberUpdate(body: Uint8Array): { id: bigint; peerUrls: string[] } {
-  const request = messageOf(() => fromBinary(MemberUpdateRequestSchema, body));
+  const request = decodeRequest(MemberUpdateRequestSchema, body);
   return { id: request.ID, peerUrls: request.peerURLs };
 }
 
 /** @throws WireError */
 export function readMemberList(body: Uint8Array): { linearizable: boolean } {
-  return messageOf(() => fromBinary(MemberListRequestSchema, body));
+  return decodeRequest(MemberListRequestSchema, body);
 }
 
 function etcdMember(member: MemberInfo): Member {
@@ -122,12 +114,12 @@ export function writeStatusResponse(header: ResponseHeader, status: StatusView):
 
 /** @throws WireError */
 export function readMoveLeader(body: Uint8Array): bigint {
-  return messageOf(() => fromBinary(MoveLeaderRequestSchema, body)).targetID;
+  return decodeRequest(MoveLeaderRequestSchema, body).targetID;
 }
 
 /** The revision asked for. @throws WireError */
 export function readHashKv(body: Uint8Array): number {
-  return clampCounter(messageOf(() => fromBinary(HashKVRequestSchema, body)).revision);
+  return clampCounter(decodeRequest(HashKVRequestSchema, body).revision);
 }
 
 /** Beyond what a counter can be it is only compared: every comparison comes out right. */
@@ -161,7 +153,7 @@ export interface AlarmRequestView extends Alarm {
 
 /** @throws WireError */
 export function readAlarm(body: Uint8Array): AlarmRequestView {
-  const request = messageOf(() => fromBinary(AlarmRequestSchema, body));
+  const request = decodeRequest(AlarmRequestSchema, body);
   const action = alarmActions[request.action] ?? 'unknown';
   return { action, memberId: request.memberID, type: request.alarm };
 }
