@@ -22,6 +22,7 @@ export {
 export { crc32c, crc32cCombine } from './crc32c.ts';
 export { Deque } from './deque.ts';
 export { Heap } from './heap.ts';
+export { IdMap } from './id-map.ts';
 export {
   Histogram,
   LabelledMetric,

@@ -1,4 +1,4 @@
-import type { Channel, Timer } from '@quoin/base';
+import { type Channel, IdMap, type Timer } from '@quoin/base';
 import {
   type Credit,
   decodeLinkDown,
@@ -66,7 +66,7 @@ export class MemberLink {
   private cancels: number[] = [];
   private credits: Credit[] = [];
   private subscribes: FeedSubscribe[] = [];
-  private readonly sent = new Map<number, Call>();
+  private readonly sent = new IdMap<Call>();
   private flushing = false;
 
   constructor(url: string, config: GatewayConfig, ports: GatewayPorts, owner: LinkOwner) {
@@ -178,7 +178,7 @@ export class MemberLink {
     this.timer?.cancel();
     const wasOpen = this.open;
     const queued = this.queued;
-    const sent = [...this.sent.values()];
+    const sent = this.sent.values();
     this.open = false;
     this.blocked = false;
     this.state = undefined;

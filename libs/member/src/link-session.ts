@@ -7,7 +7,7 @@
  * What is long (a large answer, a backup, a feed) goes out in parts as far as the gateway's credit allows, so that a
  * slow gateway costs bounded memory here.
  */
-import { type Channel, emptyBytes, type Log, type Span } from '@quoin/base';
+import { type Channel, emptyBytes, IdMap, type Log, type Span } from '@quoin/base';
 import {
   Code,
   type Credit,
@@ -206,7 +206,7 @@ interface SubscribedFeed {
 export class LinkSession {
   readonly host: LinkHost;
   private readonly channel: Channel;
-  private readonly calls = new Map<number, LinkCall>();
+  private readonly calls = new IdMap<LinkCall>();
   private readonly feeds = new Map<number, SubscribedFeed>();
   private replies: LinkReply[];
   private batches: FeedBatch[];

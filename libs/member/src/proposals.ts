@@ -9,7 +9,7 @@
  *     │ not leader           │ another entry committed at that index: it never happened
  *     └► not taken           └► not taken          … neither in time: `request timed out`, outcome unknown
  */
-import { assert, Deque } from '@quoin/base';
+import { assert, Deque, IdMap } from '@quoin/base';
 import { encodeProposalBatch, etcdErrors, type Method, type Proposal } from '@quoin/contracts';
 import type { Call } from './call.ts';
 
@@ -52,7 +52,7 @@ const sequenceMask = (1n << sequenceBits) - 1n;
 export class Proposals {
   private readonly options: ProposalsOptions;
   private readonly epoch: bigint;
-  private readonly pending = new Map<number, PendingProposal>();
+  private readonly pending = new IdMap<PendingProposal>();
   private queue: Proposal[];
   private readonly placed = new Deque<Placed>();
   private nextSequence: number;
@@ -176,17 +176,18 @@ export class Proposals {
 
   /** Gives up what nobody waits for any more; returns how many. */
   tick(nowMs: number, electionTimeoutMs: number): number {
-    let expired = 0;
-    for (const pending of this.pending.values()) {
-      if (pending.deadlineMs > nowMs) continue;
-      expired++;
+    const expired: PendingProposal[] = [];
+    this.pending.forEach((pending) => {
+      if (pending.deadlineMs <= nowMs) expired.push(pending);
+    });
+    for (const pending of expired.sort((a, b) => a.sequence - b.sequence)) {
       this.forget(pending);
       // As etcd reckons: the last leader was lost up to two election timeouts before the new one was there.
       const lostMs = this.leaderElectedMs - 2 * electionTimeoutMs;
       const leaderFailed = pending.startedMs > lostMs && pending.startedMs < this.leaderElectedMs;
       pending.call?.fail(leaderFailed ? etcdErrors.timeoutDueToLeaderFail : etcdErrors.timeout);
     }
-    return expired;
+    return expired.length;
   }
 
   close(): void {

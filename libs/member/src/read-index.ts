@@ -9,7 +9,7 @@
  * A number is never used for two attempts, and an answer to any but the latest attempt is ignored: an answer
  * that was on its way through a pause or a leader change may be older than the read (etcd issue 20418).
  */
-import { Deque, Heap } from '@quoin/base';
+import { Deque, Heap, IdMap } from '@quoin/base';
 import { etcdErrors } from '@quoin/contracts';
 import type { ReadCall } from './call.ts';
 
@@ -42,7 +42,7 @@ const roundsMax = 64;
 
 export class ReadIndex {
   private readonly options: ReadIndexOptions;
-  private readonly rounds = new Map<number, Round>();
+  private readonly rounds = new IdMap<Round>();
   private waiting: ReadCall[];
   /** Rounds without an attempt under way. */
   private idle: Round[];
@@ -96,7 +96,7 @@ export class ReadIndex {
   leaderChanged(leaderKnown: boolean, nowMs: number): void {
     this.leaderKnown = leaderKnown;
     if (!leaderKnown) return;
-    const sent = [...this.rounds.values()];
+    const sent = this.rounds.values();
     this.rounds.clear();
     for (const round of sent) {
       this.options.onFailed(round.reads.length);
@@ -114,9 +114,9 @@ export class ReadIndex {
 
   /** Every 100 ms or so: retries and deadlines. */
   tick(nowMs: number): void {
-    for (const [context, round] of this.rounds) {
+    for (const round of this.rounds.values()) {
       if (nowMs - round.sentAtMs < this.options.retryMs) continue;
-      this.rounds.delete(context);
+      this.rounds.delete(round.context);
       this.idle.push(round);
       this.options.onSlow();
     }
@@ -152,7 +152,7 @@ export class ReadIndex {
     const all = [
       ...this.waiting,
       ...this.idle.flatMap((r) => r.reads),
-      ...[...this.rounds.values()].flatMap((r) => r.reads),
+      ...this.rounds.values().flatMap((r) => r.reads),
     ];
     for (let top = this.confirmedRounds.pop(); top !== undefined; top = this.confirmedRounds.pop())
       all.push(...top.reads);

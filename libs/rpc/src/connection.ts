@@ -1,4 +1,4 @@
-import type { Clock } from '@quoin/base';
+import { type Clock, IdMap } from '@quoin/base';
 import { ConnectionError, unpad } from './connection-error.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { FloodGuard } from './flood-guard.ts';
@@ -47,7 +47,7 @@ export class Connection {
   );
   private readonly out = this.outflow.out;
   private readonly decoder: HpackDecoder;
-  private readonly streams = new Map<number, Stream>();
+  private readonly streams = new IdMap<Stream>();
   private readonly recentlyReset = new RecentIds();
 
   private input: Uint8Array | undefined = undefined;
@@ -562,7 +562,7 @@ export class Connection {
   private close(reason: string): void {
     if (this.closed) return;
     this.closed = true;
-    const streams = [...this.streams.values()];
+    const streams = this.streams.values();
     this.streams.clear();
     for (const stream of streams) {
       stream.aborted = true;
