@@ -5,6 +5,7 @@ import {
   type RequestListener,
 } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { bindHost, hostPort, type NodeUrl } from './config/urls.ts';
 import { ConfigError } from './config/values.ts';
 import type { TlsAcceptor } from './tls/tls-acceptor.ts';
@@ -59,6 +60,7 @@ export class Listener {
       },
       options.onHttp1,
     );
+    this.http.on('clientError', refuse);
     // This server never listens, but node:http begins to look for overdue headers when it is told that it does.
     this.http.emit('listening');
     if (options.onUpgrade === undefined) return;
@@ -152,6 +154,24 @@ export class Listener {
     } else if (this.options.onHttp2 === undefined) socket.destroy();
     else this.options.onHttp2(socket);
   }
+}
+
+const refusals: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+};
+
+/**
+ * What cannot be read as HTTP/1.1 is answered so that its client learns why. What does not even begin with a method is
+ * no HTTP/1.1, perhaps a broken HTTP/2 preface, and is cut without a word (RFC 9113 §3.4), as etcd does.
+ */
+function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'HPE_INVALID_METHOD' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status = refusals[error.code ?? ''] ?? '400 Bad Request';
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
 
 const problems: Readonly<Record<string, string>> = {
