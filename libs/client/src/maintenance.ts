@@ -3,6 +3,8 @@ import {
   type AlarmResponse,
   AlarmType,
   type DefragmentResponse,
+  DowngradeRequest_DowngradeAction,
+  type DowngradeResponse,
   type HashKVResponse,
   Maintenance,
   type MoveLeaderResponse,
@@ -11,6 +13,12 @@ import {
 } from '@quoin/contracts/etcd';
 import type { CallOptions, Int64 } from './options.ts';
 import type { Transport } from './transport.ts';
+
+const downgradeActions = {
+  validate: DowngradeRequest_DowngradeAction.VALIDATE,
+  enable: DowngradeRequest_DowngradeAction.ENABLE,
+  cancel: DowngradeRequest_DowngradeAction.CANCEL,
+} as const;
 
 /** Calls about one member: give `endpoint` in the call options, else any endpoint answers. */
 export class MaintenanceClient {
@@ -50,6 +58,16 @@ export class MaintenanceClient {
   /** Must reach the leader. */
   moveLeader(target: Int64, call?: CallOptions): Promise<MoveLeaderResponse> {
     return this.transport.unary(Maintenance.method.moveLeader, { targetID: BigInt(target) }, call);
+  }
+
+  /** `version` such as `3.6`; cancel takes none. */
+  downgrade(
+    action: 'validate' | 'enable' | 'cancel',
+    version = '',
+    call?: CallOptions,
+  ): Promise<DowngradeResponse> {
+    const request = { action: downgradeActions[action], version };
+    return this.transport.unary(Maintenance.method.downgrade, request, call);
   }
 
   /** The parts of an etcd snapshot file: the blobs one after the other are the file, 32 bytes of SHA-256 at its end. */

@@ -39,11 +39,15 @@ import { applyAuth } from './auth-apply.ts';
 import { AuthStore } from './auth-store.ts';
 import {
   type AlarmRequestView,
+  type DowngradeRequestView,
   readAlarm,
+  readDowngrade,
   readMemberUpdate,
   writeAlarmResponse,
+  writeDowngradeResponse,
   writeMembersResponse,
 } from './cluster-messages.ts';
+import { Downgrade } from './downgrade.ts';
 import { type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
 import { Membership } from './membership.ts';
 import { leaseCostBytes, putCost, txnCost } from './quota.ts';
@@ -93,6 +97,7 @@ export class StateMachine {
   /** An entry asked for the hash of the state right after it: nothing more is applied before that was begun. */
   hashDue: boolean;
   alarms: Alarms;
+  downgrade: Downgrade;
   auth: AuthStore;
   /** For the authoriser. */
   readonly attached: AttachedKeys;
@@ -107,6 +112,7 @@ export class StateMachine {
     this.hashDue = false;
     this.membership = loadMembership(store);
     this.alarms = this.loadAlarms();
+    this.downgrade = Downgrade.load(store);
     this.auth = AuthStore.load(store);
     this.attached = {
       of: (lease) => this.store.leaseKeys(lease),
@@ -120,6 +126,7 @@ export class StateMachine {
     this.store = store;
     this.membership = loadMembership(store);
     this.alarms = this.loadAlarms();
+    this.downgrade = Downgrade.load(store);
     this.auth = AuthStore.load(store);
     this.loadLeases();
   }
@@ -200,6 +207,8 @@ export class StateMachine {
         return this.alarm(readAlarm(body));
       case Method.attributes:
         return this.attributes(decodeAttributesRequest(body));
+      case Method.downgrade:
+        return this.applyDowngrade(readDowngrade(body));
       case Method.hashCheck:
         this.hashDue = true;
         return noReply;
@@ -316,6 +325,14 @@ export class StateMachine {
     this.store.putRecord(Table.leases, idKey(id), null);
     this.options.lessor.revoked(id);
     this.options.onLeaseRevoked(expired);
+  }
+
+  private applyDowngrade({ action, version }: DowngradeRequestView): Outcome {
+    let problem: RpcStatus | undefined;
+    if (action === 'enable') problem = this.downgrade.enable(this.store, version);
+    else if (action === 'cancel') this.downgrade.cancel(this.store);
+    else problem = otherErrors.unknownMethod;
+    return problem ?? writeDowngradeResponse(this.header());
   }
 
   private alarm(request: AlarmRequestView): Outcome {

@@ -6,6 +6,9 @@ import {
   AlarmRequestSchema,
   AlarmResponseSchema,
   type AlarmType,
+  DowngradeRequest_DowngradeAction,
+  DowngradeRequestSchema,
+  DowngradeResponseSchema,
   HashKVRequestSchema,
   HashKVResponseSchema,
   HashResponseSchema,
@@ -22,7 +25,7 @@ import {
   StatusResponseSchema,
 } from '@quoin/contracts/etcd';
 import type { Alarm } from './alarms.ts';
-import { serverVersion, storageVersion } from './config.ts';
+import { clusterVersion, serverVersion } from './config.ts';
 
 /** @throws WireError */
 export function readMemberAdd(body: Uint8Array): { peerUrls: string[]; learner: boolean } {
@@ -85,6 +88,9 @@ export interface StatusView {
   readonly dbSizeInUseBytes: number;
   /** Negative: none. */
   readonly quotaBytes: number;
+  readonly storageVersion: string;
+  /** Empty: no downgrade is under way. */
+  readonly downgradeTarget: string;
   readonly leader: bigint;
   readonly commitIndex: number;
   readonly term: number;
@@ -105,9 +111,9 @@ export function writeStatusResponse(header: ResponseHeader, status: StatusView):
     errors: [...status.errors],
     dbSizeInUse: BigInt(status.dbSizeInUseBytes),
     isLearner: status.learner,
-    storageVersion,
+    storageVersion: status.storageVersion,
     dbSizeQuota: BigInt(status.quotaBytes),
-    downgradeInfo: { enabled: false },
+    downgradeInfo: { enabled: status.downgradeTarget !== '', targetVersion: status.downgradeTarget },
   });
   return toBinary(StatusResponseSchema, response);
 }
@@ -145,6 +151,30 @@ export function writeHashKvResponse(
     hashRevision: BigInt(hashRevision),
   });
   return toBinary(HashKVResponseSchema, response);
+}
+
+export interface DowngradeRequestView {
+  readonly action: 'validate' | 'enable' | 'cancel' | 'unknown';
+  readonly version: string;
+}
+
+const downgradeActions: Readonly<Record<number, DowngradeRequestView['action']>> = {
+  [DowngradeRequest_DowngradeAction.VALIDATE]: 'validate',
+  [DowngradeRequest_DowngradeAction.ENABLE]: 'enable',
+  [DowngradeRequest_DowngradeAction.CANCEL]: 'cancel',
+};
+
+/** @throws WireError */
+export function readDowngrade(body: Uint8Array): DowngradeRequestView {
+  const { action, version } = decodeRequest(DowngradeRequestSchema, body);
+  return { action: downgradeActions[action] ?? 'unknown', version };
+}
+
+export function writeDowngradeResponse(header: ResponseHeader): Uint8Array {
+  // etcd gives major and minor only.
+  const version = clusterVersion.split('.', 2).join('.');
+  const response = create(DowngradeResponseSchema, { header: etcdHeader(header), version });
+  return toBinary(DowngradeResponseSchema, response);
 }
 
 export interface AlarmRequestView extends Alarm {

@@ -15,7 +15,7 @@ import { AlarmMemberSchema, type AlarmType } from '@quoin/contracts/etcd';
 import { RevisionKey, type Store } from '@quoin/mvcc';
 import { AlarmType as Type } from './alarms.ts';
 import type { StateMachine } from './apply.ts';
-import { clusterVersion, storageVersion } from './config.ts';
+import { clusterVersion } from './config.ts';
 import { keyId, Table } from './records.ts';
 
 export interface EtcdBucket {
@@ -30,7 +30,7 @@ const none: Uint8Array = new Uint8Array(0);
 const writer = new WireWriter(256);
 
 export function etcdBuckets(machine: StateMachine): EtcdBucket[] {
-  const { store, membership, auth } = machine;
+  const { store, membership, auth, downgrade } = machine;
   const bucket = (name: string, entries: Entry[]): EtcdBucket => ({
     name,
     entries: entries.sort(([a], [b]) => compareBytes(a, b)),
@@ -49,8 +49,11 @@ export function etcdBuckets(machine: StateMachine): EtcdBucket[] {
     bucket('authRoles', recordsOf(store, Table.roles)),
     bucket('authUsers', recordsOf(store, Table.users)),
     bucket('cluster', [
-      [utf8('clusterVersion'), utf8(clusterVersion)],
-      [utf8('downgrade'), utf8('{"target-version":"","enabled":false}')],
+      [utf8('clusterVersion'), utf8(downgrade.target === '' ? clusterVersion : downgrade.target)],
+      [
+        utf8('downgrade'),
+        utf8(`{"target-version":"${downgrade.target}","enabled":${downgrade.target !== ''}}`),
+      ],
     ]),
     bucket('lease', leaseEntries(store)),
     bucket(
@@ -101,14 +104,14 @@ function memberJson({ id, name, peerUrls, clientUrls, learner }: MemberInfo): st
   return `{${fields.join()}}`;
 }
 
-function metaEntries({ store, membership }: StateMachine): Entry[] {
+function metaEntries({ store, membership, downgrade }: StateMachine): Entry[] {
   const { voters, learners } = membership.confState;
   const lists = [`"voters":[${voters.join()}]`];
   if (learners.length > 0) lists.push(`"learners":[${learners.join()}]`);
   const entries: Entry[] = [
     [utf8('confState'), utf8(`{${lists.join()},"auto_leave":false}`)],
     [utf8('consistent_index'), counter(store.appliedIndex)],
-    [utf8('storageVersion'), utf8(storageVersion)],
+    [utf8('storageVersion'), utf8(downgrade.storageVersion)],
     [utf8('term'), counter(store.appliedTerm)],
   ];
   if (store.compactRevision > 0) {

@@ -10,6 +10,7 @@
  *   alarms     type, 4 bytes BE, member id, 8 bytes BE   (empty)
  *   cluster    'id'                    cluster id, 8 bytes BE
  *              'conf'                  ConfState
+ *              'downgrade'             version that the cluster is to go down to, as text
  *   auth       'state'                 enabled, revision, version, token key
  *              'u' user name           auth revision, 8 bytes BE: tokens that are older are void
  *   users      user name               authpb.User, password hash included

@@ -37,8 +37,10 @@ import type { Backups } from './backup.ts';
 import type { StatusView } from './cluster-messages.ts';
 import {
   readAlarm,
+  readDowngrade,
   readMemberList,
   writeAlarmResponse,
+  writeDowngradeResponse,
   writeMembersResponse,
   writeStatusResponse,
 } from './cluster-messages.ts';
@@ -175,6 +177,9 @@ export class Requests {
       case Method.watchHistory:
       case Method.defragment:
         return this.serveLater(call);
+      case Method.downgrade:
+        if (readDowngrade(call.body).action === 'validate') return this.parts.reads.add(call);
+        return this.propose(call, Method.downgrade, call.body);
       case Method.alarm:
         // Not through the log, as with etcd, but as recent.
         if (readAlarm(call.body).action === 'get') return this.parts.reads.add(call);
@@ -270,6 +275,11 @@ export class Requests {
         return call.reply(writeLeaseLeasesResponse(machine.header(), this.parts.leases.ids()));
       case Method.watchHistory:
         return this.serveHistory(call);
+      case Method.downgrade: {
+        const problem = machine.downgrade.error(readDowngrade(call.body).version);
+        if (problem !== undefined) return call.fail(problem);
+        return call.reply(writeDowngradeResponse(machine.header()));
+      }
       case Method.alarm:
         return call.reply(
           writeAlarmResponse(machine.header(), machine.alarms.list(readAlarm(call.body).type)),

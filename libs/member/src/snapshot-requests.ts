@@ -3,7 +3,6 @@ import { type Digest, emptyBytes, type Log } from '@quoin/base';
 import { Code, WireWriter } from '@quoin/contracts';
 import type { Backend } from '@quoin/mvcc';
 import type { StateMachine } from './apply.ts';
-import { storageVersion } from './config.ts';
 import { etcdBuckets } from './etcd-buckets.ts';
 import { EtcdSnapshot } from './etcd-snapshot.ts';
 import type { LinkCall } from './link-session.ts';
@@ -29,6 +28,8 @@ interface Running {
   opening: boolean;
   scratch: Backend | undefined;
   readonly scratchName: string;
+  /** What the data says it is. */
+  readonly version: string;
   /** Bytes of pages that wait for a whole part. */
   queue: Uint8Array[];
   queuedBytes: number;
@@ -90,6 +91,7 @@ export class SnapshotRequests {
       opening: false,
       scratch: undefined,
       scratchName: `${scratchStoreName}${this.nextScratch++}`,
+      version: machine.downgrade.storageVersion,
       queue: [],
       queuedBytes: 0,
       sentBytes: 0,
@@ -130,10 +132,10 @@ export class SnapshotRequests {
     while (running.queuedBytes >= partBytes || (snapshot.done && running.queuedBytes > 0)) {
       const blob = takeBytes(running, Math.min(partBytes, running.queuedBytes));
       running.sentBytes += blob.length;
-      call.part(encodePart(snapshot.totalBytes - running.sentBytes, blob), true);
+      call.part(encodePart(snapshot.totalBytes - running.sentBytes, blob, running.version), true);
     }
     if (!snapshot.done) return;
-    call.part(encodePart(0, snapshot.digest()), false);
+    call.part(encodePart(0, snapshot.digest(), running.version), false);
     this.parts.log.info('sent a snapshot in etcd’s format', { bytes: running.sentBytes });
   }
 
@@ -167,10 +169,10 @@ function takeBytes(running: Running, bytes: number): Uint8Array {
 }
 
 /** etcdserverpb.SnapshotResponse; its header stays empty. */
-function encodePart(remainingBytes: number, blob: Uint8Array): Uint8Array {
+function encodePart(remainingBytes: number, blob: Uint8Array, version: string): Uint8Array {
   writer.begin(blob.length + 32);
   writer.uint(16, remainingBytes);
   writer.bytes(26, blob);
-  writer.text(34, storageVersion);
+  writer.text(34, version);
   return writer.finish();
 }

@@ -21,6 +21,9 @@ export interface MemberStatus {
   readonly members: readonly MemberInfo[];
   readonly dbSizeBytes: number;
   readonly dbSizeInUseBytes: number;
+  readonly storageVersion: string;
+  /** Empty: no downgrade is under way. */
+  readonly downgradeTarget: string;
   readonly alarms: readonly Alarm[];
   /** Such as `etcdserver: no leader`, and alarms as etcd writes them. */
   readonly errors: readonly string[];
@@ -51,6 +54,8 @@ export function statusOf(
     members: membership.members,
     dbSizeBytes: dbBytes,
     dbSizeInUseBytes: dbBytes,
+    storageVersion: machine.downgrade.storageVersion,
+    downgradeTarget: machine.downgrade.target,
     alarms,
     errors: [...noLeader, ...alarms.map(alarmText)],
   };

@@ -171,6 +171,7 @@ const leaderOnly = new Set<number>([
   Method.memberPromote,
   Method.moveLeader,
   Method.alarm,
+  Method.downgrade,
 ]);
 
 /** Routes as a gateway does, in little: mutations to the leader, again as long as nobody has taken them. */

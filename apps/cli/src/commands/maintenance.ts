@@ -3,7 +3,12 @@ import { open, rename, rm } from 'node:fs/promises';
 import { hexId } from '@quoin/base';
 import { type Client, EtcdError } from '@quoin/client';
 import { Code } from '@quoin/contracts';
-import { type AlarmResponse, AlarmResponseSchema, AlarmType } from '@quoin/contracts/etcd';
+import {
+  type AlarmResponse,
+  AlarmResponseSchema,
+  AlarmType,
+  DowngradeResponseSchema,
+} from '@quoin/contracts/etcd';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
 import { badArgs, CommandError, ExitCode, errorText } from '../exit.ts';
@@ -87,6 +92,21 @@ async function leaderClient(context: Context): Promise<{ client: Client; leader:
   return any;
 }
 
+async function downgrade(
+  context: Context,
+  action: 'validate' | 'enable' | 'cancel',
+  args: readonly string[],
+): Promise<undefined> {
+  context.support('simple', 'json', 'protobuf');
+  if (action === 'cancel' && args.length > 0) throw badArgs('too many arguments');
+  if (action !== 'cancel' && args.length < 1) throw badArgs('TARGET_VERSION not provided');
+  if (action !== 'cancel' && args.length > 1) throw badArgs('too many arguments');
+  if (args[0] === '') throw badArgs('target version not provided');
+  const response = await context.client().maintenance.downgrade(action, args[0], context.call());
+  if (printMessage(context, DowngradeResponseSchema, response)) return;
+  context.print(`Downgrade ${action} success, cluster version ${response.version}`);
+}
+
 const hashBytes = 32;
 const pageBytes = 512;
 
@@ -152,6 +172,24 @@ export const maintenanceCommands: readonly Command[] = [
     usage: '<transferee-member-id>',
     help: 'Transfers leadership to another etcd cluster member.',
     run: moveLeader,
+  },
+  {
+    name: 'downgrade validate',
+    usage: '<TARGET_VERSION>',
+    help: 'Validate downgrade capability before starting downgrade',
+    run: (context, args) => downgrade(context, 'validate', args),
+  },
+  {
+    name: 'downgrade enable',
+    usage: '<TARGET_VERSION>',
+    help: 'Start a downgrade action to cluster',
+    run: (context, args) => downgrade(context, 'enable', args),
+  },
+  {
+    name: 'downgrade cancel',
+    usage: '',
+    help: 'Cancel the ongoing downgrade action to cluster',
+    run: (context, args) => downgrade(context, 'cancel', args),
   },
   {
     name: 'snapshot save',
