@@ -27,6 +27,8 @@ const { values } = parseArgs({
   },
 });
 
+/** A longer pause in writes is told with the faults that were at work. */
+const tellPauseMs = 10_000;
 const unshared = 'QUOIN_ROBUSTNESS_UNSHARED';
 moveApart();
 await main();
@@ -124,8 +126,10 @@ function tell(report: RoundReport, say: (line: string) => void): void {
   const { seed, failure } = report;
   if (failure === undefined) {
     say(
-      `seed ${seed}: ok, ${report.operations} operations (${report.unknown} of unknown outcome), ${report.revisions} revisions, ${report.watchEvents} watch events, longest pause in writes ${(report.longestWritePauseMs / 1_000).toFixed(1)} s, serving again after ${(report.recoveryMs / 1_000).toFixed(1)} s, checked in ${report.checkMs} ms`,
+      `seed ${seed}: ok, ${report.operations} operations (${report.unknown} of unknown outcome), ${report.revisions} revisions, ${report.watchEvents} watch events, longest pause in writes ${(report.longestPause.ms / 1_000).toFixed(1)} s, serving again after ${(report.recoveryMs / 1_000).toFixed(1)} s, checked in ${report.checkMs} ms`,
     );
+    if (report.longestPause.ms > tellPauseMs)
+      say(`  in that pause: ${report.longestPause.faults.join('; ')}`);
     return;
   }
   say(`seed ${seed} FAILED: ${failure}`);
@@ -164,6 +168,6 @@ function summary(
     }; ${sum((r) => r.elections)} elections, ${sum((r) => r.starts)} starts of processes, ${sum((r) => r.snapshots)} snapshots received, ${sum((r) => r.ends)} members ended themselves for want of room`,
   );
   say(
-    `longest pause in writes ${(Math.max(0, ...reports.map((r) => r.longestWritePauseMs)) / 1_000).toFixed(1)} s`,
+    `longest pause in writes ${(Math.max(0, ...reports.map((r) => r.longestPause.ms)) / 1_000).toFixed(1)} s`,
   );
 }

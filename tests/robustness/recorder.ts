@@ -44,6 +44,13 @@ export interface Recording {
   readonly entries: readonly Entry[];
 }
 
+export interface Pause {
+  readonly ms: number;
+  /** What began or ended shortly before and during it, with its time from the pause's beginning. */
+  readonly faults: readonly string[];
+}
+
+const leadMs = 4_000;
 const nothing = new Uint8Array(0);
 
 export class Recorder implements Recording {
@@ -101,15 +108,21 @@ export class Recorder implements Recording {
   }
 
   /** The longest time without an acknowledged write, between two moments. */
-  longestPauseMs(fromMs: number, toMs: number): number {
+  longestPause(fromMs: number, toMs: number): Pause {
     let last = fromMs;
-    let longest = 0;
-    for (const atMs of this.writesAtMs) {
+    let longest = [fromMs, fromMs] as const;
+    for (const atMs of [...this.writesAtMs, toMs]) {
       if (atMs < fromMs || atMs > toMs) continue;
-      longest = Math.max(longest, atMs - last);
+      if (atMs - last > longest[1] - longest[0]) longest = [last, atMs];
       last = atMs;
     }
-    return Math.max(longest, toMs - last);
+    const [begin, end] = longest;
+    const faults = this.entries.flatMap((entry) =>
+      entry.what === 'fault' && entry.atMs > begin - leadMs && entry.atMs < end
+        ? [`${((entry.atMs - begin) / 1_000).toFixed(1)} s ${entry.text}`]
+        : [],
+    );
+    return { ms: Math.round(end - begin), faults };
   }
 }
 

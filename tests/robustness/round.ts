@@ -18,7 +18,7 @@ import { diskKinds, type FaultKind, Faults, linkKinds } from './faults.ts';
 import { LeaseHolder } from './leases.ts';
 import { appliedIndexes, memberError, memberHash } from './members.ts';
 import { ProxyNetwork } from './network.ts';
-import { Recorder, writeRecording } from './recorder.ts';
+import { type Pause, Recorder, writeRecording } from './recorder.ts';
 import { type Follower, LibraryFollower, StreamFollower } from './watchers.ts';
 
 export interface RoundOptions {
@@ -53,7 +53,7 @@ export interface RoundReport {
   readonly starts: number;
   /** Members that ended themselves because their disk was full. */
   readonly ends: number;
-  readonly longestWritePauseMs: number;
+  readonly longestPause: Pause;
   /** From the end of all faults until every gateway had taken a write. */
   readonly recoveryMs: number;
   readonly checkMs: number;
@@ -460,7 +460,7 @@ class Round {
       snapshots: this.snapshots,
       starts: this.starts,
       ends: this.ends,
-      longestWritePauseMs: Math.round(recorder.longestPauseMs(...workedMs)),
+      longestPause: recorder.longestPause(...workedMs),
       recoveryMs: Math.round(this.recoveryMs),
       checkMs: Math.round(this.checkMs),
       faults: Object.fromEntries(this.faults?.counts ?? []),

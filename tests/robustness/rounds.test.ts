@@ -40,9 +40,9 @@ async function round(seed: number, ...args: string[]): Promise<RoundReport> {
   let out = '';
   for await (const part of child.stdout) out += part;
   const [report] = JSON.parse(out) as [RoundReport];
-  const { failure, dir, operations, acknowledged, faults, skipped, longestWritePauseMs } = report;
+  const { failure, dir, operations, acknowledged, faults, skipped, longestPause } = report;
   process.stdout.write(
-    `robustness seed ${seed}: ${operations} operations, ${acknowledged} acknowledged, faults ${JSON.stringify(faults)}, longest pause in writes ${longestWritePauseMs} ms${skipped === undefined ? '' : `; ${skipped}`}\n`,
+    `robustness seed ${seed}: ${operations} operations, ${acknowledged} acknowledged, faults ${JSON.stringify(faults)}, longest pause in writes ${longestPause.ms} ms${skipped === undefined ? '' : `; ${skipped}`}\n`,
   );
   expect(failure, `history and logs: ${dir}`).toBeUndefined();
   // A round in which nothing happens proves nothing.
