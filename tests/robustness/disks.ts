@@ -8,7 +8,7 @@
  *   stall  the file system is frozen: every write, and every fsync, waits
  */
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -24,7 +24,7 @@ export class Disks {
 
   constructor(disks: Map<string, MemberDisk>) {
     this.disks = disks;
-    this.slowBy = existsSync(join(blkio, 'blkio.throttle.write_iops_device'))
+    this.slowBy = isWritable(join(blkio, 'blkio.throttle.write_iops_device'))
       ? 'blkio cgroup'
       : 'short freezes';
   }
@@ -36,6 +36,15 @@ export class Disks {
   /** Frees, thaws and unmounts everything. */
   async close(): Promise<void> {
     for (const disk of this.disks.values()) await disk.close();
+  }
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -63,6 +63,7 @@ export class Faults {
   private readonly busy = new Set<string>();
   private lanes: Promise<void>[] = [];
   private over = false;
+  private failure: unknown = undefined;
 
   constructor(world: FaultWorld, kinds: readonly FaultKind[], prng: Prng) {
     this.world = world;
@@ -71,7 +72,11 @@ export class Faults {
   }
 
   start(): void {
-    if (this.kinds.length > 0) this.lanes = [this.lane(), this.lane()];
+    if (this.kinds.length === 0) return;
+    const failed = (error: unknown): void => {
+      this.failure ??= error;
+    };
+    this.lanes = [this.lane().catch(failed), this.lane().catch(failed)];
   }
 
   mayEnd(name: string): boolean {
@@ -82,6 +87,7 @@ export class Faults {
   async stop(): Promise<void> {
     this.over = true;
     await Promise.all(this.lanes);
+    if (this.failure !== undefined) throw this.failure;
     const { cluster, network } = this.world;
     network.heal();
     for (const child of [...cluster.members, ...cluster.gateways]) {

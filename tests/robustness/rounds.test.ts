@@ -46,8 +46,8 @@ async function round(seed: number, ...args: string[]): Promise<RoundReport> {
   );
   expect(failure, `history and logs: ${dir}`).toBeUndefined();
   // A round in which nothing happens proves nothing.
-  expect(Object.values(faults).reduce((sum, count) => sum + count, 0)).toBeGreaterThan(3);
-  expect(acknowledged).toBeGreaterThan(100);
+  expect(Object.values(faults).reduce((sum, count) => sum + count, 0)).toBeGreaterThan(2);
+  expect(acknowledged).toBeGreaterThan(50);
   return report;
 }
 
@@ -275,7 +275,7 @@ function reads({ entries }: Recording): Read[] {
     const { body } = entry.ending;
     found.push({ at, entry, body, revision: etcd.readHeader(body).revision });
   }
-  expect(found.length).toBeGreaterThan(20);
+  expect(found.length).toBeGreaterThan(5);
   return found;
 }
 
@@ -285,12 +285,12 @@ function answered(from: Recording, read: Read, body: Uint8Array): Entry[] {
 
 function staleRead(from: Recording): Entry[] {
   const all = reads(from);
-  return answered(from, all.at(-1)!, all[5]!.body);
+  return answered(from, all.at(-1)!, all[1]!.body);
 }
 
 function forgedRead(from: Recording): Entry[] {
   const all = reads(from);
-  const body = fromBinary(RangeResponseSchema, all[5]!.body);
+  const body = fromBinary(RangeResponseSchema, all[1]!.body);
   body.header = fromBinary(RangeResponseSchema, all.at(-1)!.body).header!;
   return answered(from, all.at(-1)!, toBinary(RangeResponseSchema, body));
 }
@@ -298,7 +298,7 @@ function forgedRead(from: Recording): Entry[] {
 /** The answer of a later read, given to an earlier one. */
 function earlyRead(from: Recording): Entry[] {
   const all = reads(from);
-  return answered(from, all[5]!, all.at(-1)!.body);
+  return answered(from, all[1]!, all.at(-1)!.body);
 }
 
 function shortLease(from: Recording): Entry[] {
