@@ -1,5 +1,7 @@
 /** What a replica is told about itself and its cluster, with every limit it keeps. */
 
+import { metaCacheBytesDefault } from '@quoin/mvcc';
+
 /** The etcd release whose API and behaviour this one answers with. */
 export const serverVersion = '3.7.1';
 export const clusterVersion = '3.7.0';
@@ -70,6 +72,8 @@ export interface MemberLimits {
   /** The state becomes durable at least so often, or after so many bytes of log. */
   readonly flushIntervalMs: number;
   readonly flushBytes: number;
+  /** Memory of the store for what puts must know of keys. */
+  readonly metaCacheBytes: number;
   readonly leaseRevokesPerSecond: number;
   readonly walSegmentBytes: number;
   /** Bytes that may wait for one peer; what comes on top is dropped, raft sends it again. */
@@ -119,6 +123,7 @@ export const memberDefaults: MemberLimits = {
   slowFsyncMs: 1_000,
   flushIntervalMs: 5_000,
   flushBytes: 64 << 20,
+  metaCacheBytes: metaCacheBytesDefault,
   leaseRevokesPerSecond: 1_000,
   walSegmentBytes: 64 << 20,
   maxPeerQueueBytes: 64 << 20,

@@ -121,7 +121,7 @@ class Bootstrap {
     const storeIndex = 1;
     this.ports.backends.open(storeName(storeIndex), (error, backend) => {
       if (backend === null) return this.fail(error);
-      const store = Store.open(backend);
+      const store = Store.open(backend, this.config);
       Membership.bootstrap(store, clusterId, members, raft.confState);
       store.commit(raft.start.index, raft.start.term);
       // Durable before the log exists: a log says that there is a state.
@@ -227,7 +227,7 @@ class Restart {
     this.removeAll(leftovers, () => {
       this.ports.backends.open(current, (error, backend) => {
         if (backend === null) return this.cb(error ?? new Error(`could not open ${current}`), null);
-        this.start(wal, recovered, index, Store.open(backend));
+        this.start(wal, recovered, index, Store.open(backend, this.config));
       });
     });
   }

@@ -146,7 +146,7 @@ export class StateTransfer {
       const oldName = storeName(this.storeIndex);
       replacing();
       this.sender.stopAll('the state was replaced by a snapshot');
-      machine.replaceStore(Store.open(backend));
+      machine.replaceStore(Store.open(backend, this.parts.config));
       this.storeIndex = index;
       upkeep().replaced(index);
       upkeep().whenIdle(() => {

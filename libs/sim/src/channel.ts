@@ -33,6 +33,7 @@ export class Direction {
   private readonly deliver: (message: Uint8Array) => void;
   private readonly queue: InFlight[] = [];
   private event: Timer | undefined;
+  private readonly onArrival = (): void => this.arrive();
   private stopped = false;
   private afterLast: (() => void) | undefined;
 
@@ -77,7 +78,7 @@ export class Direction {
     // The next head is scheduled only when this one has arrived: so nothing overtakes, whatever its own delay was.
     const head = this.queue[0];
     if (head !== undefined) {
-      this.event = this.receiver.enqueueAt(head.arrivalMs, () => this.arrive());
+      this.event = this.receiver.enqueueAt(head.arrivalMs, this.onArrival);
     } else if (this.afterLast !== undefined) {
       this.event = this.receiver.enqueue(this.wire.delayMs(0), () => this.arriveLast());
     }

@@ -1,5 +1,5 @@
 import type { Clock, Prng, Timer, Timers } from '@quoin/base';
-import type { Scheduler } from './scheduler.ts';
+import type { EventTarget, Scheduler, SimEvent } from './scheduler.ts';
 
 /**
  * One life of a node: everything that happens to it comes through `enqueue`.
@@ -8,13 +8,13 @@ import type { Scheduler } from './scheduler.ts';
  *        │         │
  *        └► killed ◄┘         nothing is ever delivered again; a restart is a new host of the same name
  */
-export class SimHost {
+export class SimHost implements EventTarget {
   readonly name: string;
   readonly scheduler: Scheduler;
   /** Takes what an event of this node throws. Absent: it ends the run, as a failed assert must. */
   onThrow: ((error: unknown) => void) | undefined;
   private state: 'running' | 'paused' | 'killed' = 'running';
-  private held: (() => void)[] = [];
+  private held: SimEvent[] = [];
   private readonly killListeners: (() => void)[] = [];
 
   constructor(scheduler: Scheduler, name: string) {
@@ -37,19 +37,13 @@ export class SimHost {
   }
 
   enqueueAt(timeMs: number, fn: () => void): Timer {
-    let live = true;
-    const run = (): void => {
-      if (!live || this.state === 'killed') return;
-      if (this.state === 'paused') this.held.push(run);
-      else this.call(fn);
-    };
-    const event = this.scheduler.at(timeMs, run);
-    return {
-      cancel: () => {
-        live = false;
-        event.cancel();
-      },
-    };
+    return this.scheduler.at(timeMs, fn, this);
+  }
+
+  /** @internal For the scheduler: an event of this node is due. */
+  take(event: SimEvent): void {
+    if (this.state === 'paused') this.held.push(event);
+    else if (this.state === 'running') this.call(event.fn!);
   }
 
   pause(): void {
@@ -66,7 +60,7 @@ export class SimHost {
     const held = this.held;
     this.held = [];
     if (order !== undefined) shuffle(held, order);
-    for (const run of held) this.scheduler.after(0, run);
+    for (const event of held) this.scheduler.again(event);
   }
 
   kill(): void {

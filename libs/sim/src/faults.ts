@@ -73,6 +73,15 @@ export class Faults {
     }
   }
 
+  /** After the last healing: who still ends itself, because of a disk call that had failed before, is started again. */
+  supervise(): void {
+    for (const node of this.world.cluster.nodes) {
+      if (node.failure === undefined || node.running || this.world.isBroken(node) || isTooEarly(node))
+        continue;
+      this.restart(node);
+    }
+  }
+
   /** Power comes back at once: what was forgotten is asked for while others remember. */
   private bounce(node: SimNode): void {
     this.world.cluster.crash(node);

@@ -135,6 +135,8 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     snapshotCount: skewed(prng, 2, 100),
     snapshotCatchupEntries: prng.below(20),
     flushIntervalMs: skewed(prng, 20, 1_000),
+    // Sometimes too little for anything.
+    metaCacheBytes: skewed(prng, 40_000, 1_000_000),
     snapshotChunkBytes: skewed(prng, 200, 8_000),
     snapshotWindowChunks: 1 + prng.below(4),
     walSegmentBytes: 8 * skewed(prng, 512, 8_000),

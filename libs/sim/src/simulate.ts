@@ -187,6 +187,7 @@ class Run {
     const untilMs = this.world.nowMs + ms;
     while (!holds()) {
       if (this.world.nowMs >= untilMs) this.world.violation(`no ${what} within ${ms} ms ${more()}`);
+      this.faults.supervise();
       cluster.run(10);
     }
   }
