@@ -303,7 +303,18 @@ function breadth(range: DeleteRangeRequestView): number {
 }
 
 function proposal(method: number, body: Uint8Array): Proposal {
-  return { origin: 0n, id: 0n, method, body, trace: empty, user: '', authRevision: 0, own: true };
+  return {
+    origin: 0n,
+    id: 0n,
+    method,
+    body,
+    trace: empty,
+    user: '',
+    authRevision: 0,
+    own: true,
+    leaseLimit: 0,
+    keyLimits: [],
+  };
 }
 
 /** Which lease a put or a grant is about; 0n: none. */

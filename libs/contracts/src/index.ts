@@ -13,6 +13,14 @@ export {
   watchCancelReasons,
 } from './errors.ts';
 export {
+  type FairUse,
+  limitExceeded,
+  limitsOf,
+  prefixEndOf,
+  startsWith,
+  type UseLimits,
+} from './fair-use.ts';
+export {
   EventType,
   type EventView,
   encodeEvent,
@@ -65,12 +73,13 @@ export {
   encodeMemberIdRequest,
   encodeProposalBatch,
   type HashReport,
+  type KeyLimit,
   type LeaseExpireRequest,
   type MemberChange,
   type Proposal,
   type ProposalBatch,
 } from './log.ts';
-export { Method, methodName } from './method.ts';
+export { isUrgent, Method, methodName } from './method.ts';
 export {
   type CompactionRequestView,
   type CompareView,

@@ -23,6 +23,15 @@ export interface Proposal {
   readonly authRevision: number;
   /** The member proposes it on its own: nobody's permission is asked. */
   readonly own: boolean;
+  /** LeaseGrant: one more than how many leases its user may have; 0: no limit. The proposer's configuration, so that all members judge alike. */
+  readonly leaseLimit: number;
+  /** Put and Txn: of the prefixes that they put keys below. */
+  readonly keyLimits: readonly KeyLimit[];
+}
+
+export interface KeyLimit {
+  readonly prefix: Uint8Array;
+  readonly keys: number;
 }
 
 export interface AttributesRequest {
@@ -73,9 +82,19 @@ export function encodeProposalBatch(batch: ProposalBatch): Uint8Array {
     writer.text(50, proposal.user);
     writer.uint(56, proposal.authRevision);
     writer.bool(64, proposal.own);
+    writer.uint(72, proposal.leaseLimit);
+    for (let k = 0; k < proposal.keyLimits.length; k++) writeKeyLimit(proposal.keyLimits[k]!);
     writer.close(mark, expected);
   }
   return writer.finish();
+}
+
+function writeKeyLimit(limit: KeyLimit): void {
+  const expected = limit.prefix.length + 6;
+  const mark = writer.open(82, expected);
+  writer.bytes(10, limit.prefix);
+  writer.uint(16, limit.keys);
+  writer.close(mark, expected);
 }
 
 /** @throws WireError */
@@ -105,6 +124,8 @@ function readProposal(reader: WireReader): Proposal {
     user: '',
     authRevision: 0,
     own: false,
+    leaseLimit: 0,
+    keyLimits: noLimits,
   };
   while (reader.more()) {
     const tag = reader.tag();
@@ -133,9 +154,31 @@ function readProposal(reader: WireReader): Proposal {
       case 64:
         into.own = reader.bool();
         break;
+      case 72:
+        into.leaseLimit = reader.uint53();
+        break;
+      case 82: {
+        const outer = reader.enter();
+        into.keyLimits = [...into.keyLimits, readKeyLimit(reader)];
+        reader.leave(outer);
+        break;
+      }
       default:
         reader.skip(tag);
     }
+  }
+  return into;
+}
+
+const noLimits: readonly KeyLimit[] = Object.freeze([]);
+
+function readKeyLimit(reader: WireReader): KeyLimit {
+  const into = { prefix: emptyBytes as Uint8Array, keys: 0 };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 10) into.prefix = reader.bytes();
+    else if (tag === 16) into.keys = reader.uint53();
+    else reader.skip(tag);
   }
   return into;
 }

@@ -53,6 +53,30 @@ export const Method = {
 } as const;
 export type Method = (typeof Method)[keyof typeof Method];
 
+const urgent: ReadonlySet<number> = new Set([
+  Method.leaseKeepAlive,
+  Method.leaseRevoke,
+  Method.leaseExpire,
+  Method.memberAdd,
+  Method.memberRemove,
+  Method.memberUpdate,
+  Method.memberPromote,
+  Method.memberList,
+  Method.moveLeader,
+  Method.status,
+  Method.alarm,
+  Method.identify,
+  Method.authSync,
+]);
+
+/**
+ * What keeps a cluster in trouble alive, or gets it out: where others are sent away because too many wait, there is as
+ * much room again for these.
+ */
+export function isUrgent(method: number): boolean {
+  return urgent.has(method);
+}
+
 const names = new Map<number, string>(Object.entries(Method).map(([name, number]) => [number, name]));
 
 /** Name for logs, spans and metric labels; `method 99` for a number that is not in the table. */

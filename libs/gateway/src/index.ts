@@ -19,6 +19,7 @@ export {
   gatewayDefaults,
   grpcOverheadBytes,
 } from './config.ts';
+export { FairApi, type FairUseParts, type LimitedGateway } from './fair-use.ts';
 export { Gateway, type GatewayLinkStatus, type GatewayStatus } from './gateway.ts';
 export type { HttpReply } from './http-status.ts';
 export {

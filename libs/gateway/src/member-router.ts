@@ -2,6 +2,7 @@ import { Deque, type Timer } from '@quoin/base';
 import {
   etcdErrors,
   type FeedBatch,
+  isUrgent,
   type LinkReply,
   type MemberInfo,
   type MemberState,
@@ -104,7 +105,9 @@ export class MemberRouter implements LinkOwner {
   hold(options: CallOptions): Call {
     const call = new Call(options);
     if (this.stopped) return this.refuse(call, etcdErrors.stopped);
-    if (this.unsent >= this.config.maxWaitingRequests || this.unsentBytes >= this.config.maxWaitingBytes) {
+    const { maxWaitingRequests, maxWaitingBytes } = this.config;
+    const room = isUrgent(call.method) ? 2 : 1;
+    if (this.unsent >= room * maxWaitingRequests || this.unsentBytes >= room * maxWaitingBytes) {
       return this.refuse(call, etcdErrors.requestTooManyRequests);
     }
     call.slot = this.live.length;

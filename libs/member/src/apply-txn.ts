@@ -183,13 +183,30 @@ export function runPut(write: WriteTxn, put: PutRequestView): Uint8Array | undef
   return write.put(put.key, value, lease, put.prevKv);
 }
 
+/** Told of keys that come and go. */
+export interface KeyChanges {
+  created(key: Uint8Array): void;
+  deleted(key: Uint8Array, rangeEnd: Uint8Array, deleted: number): void;
+}
+
+/** The keys that the path taken puts, in order. */
+export function planPuts(plan: TxnPlan): Uint8Array[] {
+  let nestedAt = 0;
+  return plan.ops.flatMap((op) => {
+    if (op.kind === 'put') return [op.request.key];
+    return op.kind === 'txn' ? planPuts(plan.nested[nestedAt++]!) : [];
+  });
+}
+
 /** Runs the path taken. `changed` tells the revision that sub headers name. */
 export class TxnRunner {
   private readonly write: WriteTxn;
+  private readonly changes: KeyChanges | undefined;
   private changed: boolean;
 
-  constructor(write: WriteTxn) {
+  constructor(write: WriteTxn, changes?: KeyChanges) {
     this.write = write;
+    this.changes = changes;
     this.changed = false;
   }
 
@@ -206,6 +223,9 @@ export class TxnRunner {
   private runOp(op: RequestOpView): TxnResponseOp {
     switch (op.kind) {
       case 'put': {
+        const { changes } = this;
+        if (changes !== undefined && this.write.meta(op.request.key) === undefined)
+          changes.created(op.request.key);
         const prevKv = runPut(this.write, op.request);
         this.changed = true;
         return { kind: 'put', revision: this.revision, prevKv: op.request.prevKv ? prevKv : undefined };
@@ -216,6 +236,7 @@ export class TxnRunner {
           op.request.rangeEnd,
           op.request.prevKv,
         );
+        this.changes?.deleted(op.request.key, op.request.rangeEnd, deleted);
         if (deleted > 0) this.changed = true;
         return { kind: 'deleteRange', revision: this.revision, deleted, prevKvs };
       }

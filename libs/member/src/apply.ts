@@ -34,7 +34,7 @@ import { type AttachedKeys, authorise, deleteDenied, putDenied, txnDenied } from
 import type { Store } from '@quoin/mvcc';
 import type { ConfState } from '@quoin/raft';
 import { type Alarm, Alarms, AlarmType } from './alarms.ts';
-import { planError, planTxn, putError, runPut, TxnRunner } from './apply-txn.ts';
+import { planError, planPuts, planTxn, putError, runPut, TxnRunner } from './apply-txn.ts';
 import { applyAuth } from './auth-apply.ts';
 import { AuthStore } from './auth-store.ts';
 import {
@@ -48,6 +48,7 @@ import {
   writeMembersResponse,
 } from './cluster-messages.ts';
 import { Downgrade } from './downgrade.ts';
+import { LeaseUsers, PrefixCounts } from './fair-use.ts';
 import { type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
 import { Membership } from './membership.ts';
 import { leaseCostBytes, putCost, txnCost } from './quota.ts';
@@ -101,6 +102,8 @@ export class StateMachine {
   auth: AuthStore;
   /** For the authoriser. */
   readonly attached: AttachedKeys;
+  private readonly prefixCounts = new PrefixCounts();
+  private readonly leaseUsers = new LeaseUsers();
   private readonly options: StateMachineOptions;
   private readonly leaseExists: (id: bigint) => boolean;
 
@@ -175,11 +178,11 @@ export class StateMachine {
     const checks = this.auth.enabled && !proposal.own;
     switch (proposal.method) {
       case Method.put:
-        return this.put(body, wantReply, checks ? proposal : undefined);
+        return this.put(proposal, wantReply, checks);
       case Method.deleteRange:
-        return this.deleteRange(body, wantReply, checks ? proposal : undefined);
+        return this.deleteRange(proposal, wantReply, checks);
       case Method.txn:
-        return this.txn(body, wantReply, checks ? proposal : undefined);
+        return this.txn(proposal, wantReply, checks);
     }
     if (checks) {
       const { authority } = this.auth;
@@ -189,7 +192,8 @@ export class StateMachine {
     return this.dispatchOther(proposal);
   }
 
-  private dispatchOther({ method, body }: Proposal): Outcome {
+  private dispatchOther(proposal: Proposal): Outcome {
+    const { method, body } = proposal;
     if (method >= Method.authEnable && method <= Method.roleRevokePermission) {
       return applyAuth(this.auth, this.store, method, body, () => this.header());
     }
@@ -197,7 +201,7 @@ export class StateMachine {
       case Method.compact:
         return this.compact(body);
       case Method.leaseGrant:
-        return this.leaseGrant(body);
+        return this.leaseGrant(proposal);
       case Method.leaseRevoke:
         return this.leaseRevoke(body);
       case Method.leaseExpire:
@@ -225,29 +229,33 @@ export class StateMachine {
     }
   }
 
-  private put(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
-    const put = readPutRequest(body);
-    if (caller !== undefined) {
-      const denied = putDenied(this.auth.authority, caller, put, this.attached);
+  private put(proposal: Proposal, wantReply: boolean, checks: boolean): Outcome {
+    const put = readPutRequest(proposal.body);
+    if (checks) {
+      const denied = putDenied(this.auth.authority, proposal, put, this.attached);
       if (denied !== undefined) return denied;
     }
     const cost = putCost(put);
     if (this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
-    const problem = putError(this.store, put, this.leaseExists);
+    const { store, prefixCounts } = this;
+    const problem =
+      putError(store, put, this.leaseExists) ?? prefixCounts.problem(store, proposal.keyLimits, [put.key]);
     if (problem !== undefined) return problem;
     const fits = this.quotaRoom > cost;
-    const write = this.store.begin();
+    const creates = !prefixCounts.idle && store.meta(put.key) === undefined;
+    const write = store.begin();
     if (!wantReply) put.prevKv = false;
     const prevKv = runPut(write, put);
     write.end();
+    if (creates) prefixCounts.created(put.key);
     if (!fits) return etcdErrors.noSpace;
     return wantReply ? writePutResponse(this.header(), put.prevKv ? prevKv : undefined) : noReply;
   }
 
-  private deleteRange(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
-    const request = readDeleteRangeRequest(body);
-    if (caller !== undefined) {
-      const denied = deleteDenied(this.auth.authority, caller, request);
+  private deleteRange(proposal: Proposal, wantReply: boolean, checks: boolean): Outcome {
+    const request = readDeleteRangeRequest(proposal.body);
+    if (checks) {
+      const denied = deleteDenied(this.auth.authority, proposal, request);
       if (denied !== undefined) return denied;
     }
     if (request.key.length === 0) return etcdErrors.emptyKey;
@@ -258,13 +266,14 @@ export class StateMachine {
       request.prevKv && wantReply,
     );
     write.end();
+    this.prefixCounts.deleted(request.key, request.rangeEnd, deleted);
     return wantReply ? writeDeleteRangeResponse(this.header(), deleted, prevKvs) : noReply;
   }
 
-  private txn(body: Uint8Array, wantReply: boolean, caller: Proposal | undefined): Outcome {
-    const request = readTxnRequest(body);
-    if (caller !== undefined) {
-      const denied = txnDenied(this.auth.authority, caller, request, this.attached);
+  private txn(proposal: Proposal, wantReply: boolean, checks: boolean): Outcome {
+    const request = readTxnRequest(proposal.body);
+    if (checks) {
+      const denied = txnDenied(this.auth.authority, proposal, request, this.attached);
       if (denied !== undefined) return denied;
     }
     const { store } = this;
@@ -272,10 +281,14 @@ export class StateMachine {
     if (cost > 0 && this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
     const fits = cost === 0 || this.quotaRoom > cost;
     const plan = planTxn(store, request);
-    const problem = planError(store, plan, store, this.leaseExists);
+    const { prefixCounts } = this;
+    const { keyLimits } = proposal;
+    const problem =
+      planError(store, plan, store, this.leaseExists) ??
+      (keyLimits.length === 0 ? undefined : prefixCounts.problem(store, keyLimits, planPuts(plan)));
     if (problem !== undefined) return problem;
     const write = store.begin();
-    const result = new TxnRunner(write).run(plan);
+    const result = new TxnRunner(write, prefixCounts.idle ? undefined : prefixCounts).run(plan);
     write.end();
     if (!fits) return etcdErrors.noSpace;
     return wantReply ? writeTxnResponse(this.header(), result.succeeded, result.responses) : noReply;
@@ -290,17 +303,20 @@ export class StateMachine {
   }
 
   /** The proposer has chosen the id and raised the TTL to the minimum: that depends on its configuration. */
-  private leaseGrant(body: Uint8Array): Outcome {
+  private leaseGrant({ body, user, leaseLimit }: Proposal): Outcome {
     const { id, ttl } = readLeaseGrantRequest(body);
     if (this.alarms.has(AlarmType.noSpace)) return etcdErrors.noSpace;
     const fits = this.quotaRoom > leaseCostBytes;
     if (id === 0n) return etcdErrors.leaseNotFound;
     if (ttl > leaseTtlMaxSeconds) return etcdErrors.leaseTTLTooLarge;
     if (this.leaseExists(id)) return etcdErrors.leaseExist;
+    const problem = this.leaseUsers.problem(user, leaseLimit);
+    if (problem !== undefined) return problem;
     const record = new Uint8Array(8);
     writeCounterBE(record, 0, Math.max(ttl, 0));
     this.store.putRecord(Table.leases, idKey(id), record);
     this.options.lessor.granted(id, ttl, this.options.nowMs());
+    this.leaseUsers.granted(this.store, id, user);
     this.options.onLeaseGranted();
     if (!fits) return etcdErrors.noSpace;
     return writeLeaseGrantResponse(this.header(), id, ttl);
@@ -321,7 +337,9 @@ export class StateMachine {
       const write = this.store.begin();
       for (const key of keys) write.deleteRange(key, noReply, false);
       write.end();
+      for (const key of keys) this.prefixCounts.deleted(key, noReply, 1);
     }
+    this.leaseUsers.ended(this.store, id);
     this.store.putRecord(Table.leases, idKey(id), null);
     this.options.lessor.revoked(id);
     this.options.onLeaseRevoked(expired);
@@ -392,6 +410,8 @@ export class StateMachine {
   }
 
   private loadLeases(): void {
+    this.prefixCounts.clear();
+    this.leaseUsers.load(this.store);
     const { lessor, nowMs } = this.options;
     lessor.clear();
     this.store.scanRecords(Table.leases, (key, value) => {

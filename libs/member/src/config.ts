@@ -1,4 +1,5 @@
 /** What a replica is told about itself and its cluster, with every limit it keeps. */
+import type { FairUse } from '@quoin/contracts';
 
 import { metaCacheBytesDefault } from '@quoin/mvcc';
 
@@ -87,6 +88,8 @@ export interface MemberLimits {
   readonly streamWindowBytes: number;
   /** How long `stop` waits for another member to take the lead. */
   readonly transferTimeoutMs: number;
+  /** What users and prefixes may take: leases and keys, which are counted at apply. Undefined: no limits. */
+  readonly fairUse?: FairUse;
   /** How long a simple token lives after its last use. */
   readonly authTokenTtlSeconds: number;
 }

@@ -118,6 +118,7 @@ export class Member {
       maxBatchCount: config.maxProposalBatchCount,
       maxRequestBytes: config.maxRequestBytes,
       maxPendingBytes: config.maxPendingBytes,
+      fairUse: config.fairUse,
     });
     this.reads = new ReadIndex({
       retryMs: config.readIndexRetryMs,

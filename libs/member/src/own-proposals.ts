@@ -5,7 +5,7 @@ import { EntryType, MessageType } from '@quoin/raft';
 import type { Call } from './call.ts';
 import { blankMessage } from './messages.ts';
 import type { Peers } from './peer-session.ts';
-import type { Proposals } from './proposals.ts';
+import { membersOwn, type Proposals } from './proposals.ts';
 import type { ReadyLoop } from './ready-loop.ts';
 
 export interface OwnProposalsParts {
@@ -37,7 +37,7 @@ export class OwnProposals {
     } else if (leader !== 0n) {
       // Numbers without this start's epoch: nobody waits for their outcome.
       const ids = { origin: memberId, id: ++this.sequence };
-      const proposal = { ...ids, method, body, trace: emptyBytes, user: '', authRevision: 0, own: true };
+      const proposal = { ...ids, method, body, trace: emptyBytes, ...membersOwn };
       const data = encodeProposalBatch({ proposals: [proposal] }).slice();
       const message = blankMessage(MessageType.propose, memberId, leader);
       this.parts.peers().send({ ...message, entries: [{ term: 0, index: 0, type: EntryType.normal, data }] });

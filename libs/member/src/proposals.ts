@@ -10,8 +10,16 @@
  *     └► not taken           └► not taken          … neither in time: `request timed out`, outcome unknown
  */
 import { assert, Deque, IdMap } from '@quoin/base';
-import { encodeProposalBatch, etcdErrors, type Method, type Proposal } from '@quoin/contracts';
+import {
+  encodeProposalBatch,
+  etcdErrors,
+  type FairUse,
+  isUrgent,
+  type Method,
+  type Proposal,
+} from '@quoin/contracts';
 import type { Call } from './call.ts';
+import { noLimits, proposalLimits } from './fair-use.ts';
 
 export interface PendingProposal {
   readonly sequence: number;
@@ -41,6 +49,7 @@ export interface ProposalsOptions {
   readonly maxBatchCount: number;
   readonly maxRequestBytes: number;
   readonly maxPendingBytes: number;
+  readonly fairUse: FairUse | undefined;
 }
 
 export type ProposeResult = { readonly index: number; readonly term: number } | 'notLeader' | 'overloaded';
@@ -83,7 +92,8 @@ export class Proposals {
       call?.fail(etcdErrors.requestTooLarge);
       return;
     }
-    if (this.pendingBytes + body.length > this.options.maxPendingBytes) {
+    const room = (isUrgent(method) ? 2 : 1) * this.options.maxPendingBytes;
+    if (this.pendingBytes + body.length > room) {
       call?.fail(etcdErrors.requestTooManyRequests);
       return;
     }
@@ -99,6 +109,9 @@ export class Proposals {
       call,
     });
     const { user, authRevision, own } = nameOf(call);
+    const { fairUse } = this.options;
+    const { leaseLimit, keyLimits } =
+      fairUse === undefined || own ? noLimits : proposalLimits(fairUse, method, body, user);
     this.queue.push({
       origin: this.options.origin,
       id: this.idOf(sequence),
@@ -108,6 +121,8 @@ export class Proposals {
       user,
       authRevision,
       own,
+      leaseLimit,
+      keyLimits,
     });
   }
 
@@ -223,7 +238,8 @@ export class Proposals {
   }
 }
 
-const membersOwn = { user: '', authRevision: 0, own: true };
+/** What a proposal of a member's own carries of names and limits. */
+export const membersOwn = { user: '', authRevision: 0, own: true, ...noLimits };
 const nobody = { user: '', authRevision: 0, own: false };
 
 /** In whose name a proposal is made. */

@@ -13,6 +13,7 @@
  *              'downgrade'             version that the cluster is to go down to, as text
  *   auth       'state'                 enabled, revision, version, token key
  *              'u' user name           auth revision, 8 bytes BE: tokens that are older are void
+ *   leaseUsers lease id, 8 bytes BE    the name of who was granted it, while authentication was on
  *   users      user name               authpb.User, password hash included
  *   roles      role name               authpb.Role
  */
@@ -29,6 +30,7 @@ export const Table = {
   auth: 10,
   users: 11,
   roles: 12,
+  leaseUsers: 13,
 } as const;
 
 export const clusterIdKey: Uint8Array = utf8('id');

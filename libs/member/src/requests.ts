@@ -17,6 +17,7 @@ import {
   decodeWatchHistoryRequest,
   encodeWatchHistoryResponse,
   etcdErrors,
+  isUrgent,
   Method,
   malformedRequest,
   methodName,
@@ -232,7 +233,8 @@ export class Requests {
   private propose(call: LinkCall, method: Method, body: Uint8Array): void {
     const { loop, proposals, config, clock } = this.parts;
     if (!loop.isLeader) return call.notTaken();
-    if (loop.applyGap > config.maxApplyGap) return call.fail(etcdErrors.requestTooManyRequests);
+    const maxGap = (isUrgent(method) ? 2 : 1) * config.maxApplyGap;
+    if (loop.applyGap > maxGap) return call.fail(etcdErrors.requestTooManyRequests);
     if (this.parts.maintenance.alarms.refuses(method, body, call)) return;
     proposals.add(method, body, call, clock.monotonicMs(), call.deadlineMs);
     loop.wake();

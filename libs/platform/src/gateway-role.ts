@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { type Channel, MetricRegistry } from '@quoin/base';
-import { type ApiHandler, AuditedApi, Gateway, JsonApi } from '@quoin/gateway';
+import { type ApiHandler, AuditedApi, FairApi, Gateway, JsonApi } from '@quoin/gateway';
 import { AuditFile } from './audit-file.ts';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
@@ -89,10 +89,18 @@ export async function startGateway(
   );
   const auditFile =
     config.audit === undefined ? undefined : new AuditFile(config.audit.file, config.name, log);
+  // Outermost what sees the most: a request that is over its limit is in the audit log, too.
+  const { fairUse } = config;
+  const fair = fairUse === undefined ? gateway : new FairApi(gateway, { clock, timers, fairUse });
+  const audited = {
+    unary: fair.unary.bind(fair),
+    stream: fair.stream.bind(fair),
+    userOf: gateway.userOf.bind(gateway),
+  };
   const api: ApiHandler =
     auditFile === undefined
-      ? gateway
-      : new AuditedApi(gateway, { clock, sink: auditFile, reads: config.audit!.reads });
+      ? fair
+      : new AuditedApi(audited, { clock, sink: auditFile, reads: config.audit!.reads });
   const routes = clientRoutes(gateway, [...pages, metrics]);
   const span = telemetry?.edge.bind(telemetry);
   const certUser = config.clientCertAuth ? certificateUser : () => '';

@@ -178,6 +178,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         compactionBatchLimit: config.compactionBatchLimit,
         compactionSleepIntervalMs: config.compactionSleepIntervalMs,
         authTokenTtlSeconds: config.authTokenTtlSeconds,
+        ...(config.fairUse === undefined ? {} : { fairUse: config.fairUse }),
       },
       ports,
       (error, member) => {

@@ -466,3 +466,40 @@ test('what automatic compaction keeps: a bare number counts hours or revisions, 
   expect(retention('--auto-compaction-retention=30m')).toBe(30 * 60_000);
   expect(retention('--auto-compaction-retention=1000', '--auto-compaction-mode=revision')).toBe(1_000);
 });
+
+test('--fair-use: limits of users and prefixes, or one line that says what is wrong', () => {
+  const parsed = (text: string) =>
+    readNodeConfig('gateway', { args: ['--fair-use=f.yaml'], env: {}, readFile: () => text });
+  const outcome = parsed(
+    'users: { "*": { watches: 5, leases: 2 } }\nprefixes: { a/: { keys: 7, requestsPerSecond: 0.5 } }',
+  );
+  if (outcome.kind !== 'run') throw new Error('it does not run');
+  const { fairUse } = outcome.config;
+  expect(fairUse?.users.get('*')).toEqual({ watches: 5, leases: 2 });
+  expect(fairUse?.prefixes).toEqual([
+    { prefix: new TextEncoder().encode('a/'), limits: { keys: 7, requestsPerSecond: 0.5 } },
+  ]);
+  for (const [text, message] of [
+    ['user: {}', 'fair use file f.yaml: unknown key "user", must be users or prefixes'],
+    ['[]', 'fair use file f.yaml: it must be a mapping'],
+    ['users: { a: 5 }', 'fair use file f.yaml: users "a" must be a mapping'],
+    ['users: { a: { keys: 5 } }', 'users "a" has no limit "keys", only requestsPerSecond'],
+    ['prefixes: { a: { leases: 5 } }', 'prefixes "a" has no limit "leases", only requestsPerSecond'],
+    ['prefixes: { "": { keys: 5 } }', 'a prefix must not be empty'],
+    ['users: { a: { watches: 1.5 } }', 'watches of users "a" must be a number from 0'],
+    ['users: { a: { watches: many } }', 'watches of users "a" must be a number from 0'],
+    ['users: { a: { bytesPerSecond: -1 } }', 'bytesPerSecond of users "a" must be a number from 0'],
+    ['users: {', 'fair use file f.yaml: '],
+  ] as const) {
+    expect(() => parsed(text), text).toThrow(message);
+  }
+  const absent = () =>
+    readNodeConfig('member', {
+      args: ['--fair-use=f.yaml'],
+      env: {},
+      readFile: () => {
+        throw new Error('ENOENT');
+      },
+    });
+  expect(absent).toThrow('cannot read fair use file f.yaml: ENOENT');
+});

@@ -475,6 +475,7 @@ const goneFlags: readonly Row[] = [
 ];
 
 const quoinFlags: readonly Row[] = [
+  ['fair-use', 'string', '', 'YAML or JSON file of limits for users and prefixes. Empty: none.'],
   ['audit-log', 'string', '', 'File for one JSON line about every request. Empty: none.', on(serves)],
   [
     'audit-log-reads',

@@ -1,5 +1,7 @@
+import type { FairUse } from '@quoin/contracts';
 import type { KeySource } from '../encryption/key-ring.ts';
 import { bcryptCostMax, bcryptCostMin } from '../passwords.ts';
+import { parseFairUse } from './fair-use-file.ts';
 import { type FeatureGates, featureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
@@ -84,6 +86,8 @@ export interface NodeConfig {
   readonly authToken: string;
   readonly authTokenTtlSeconds: number;
   readonly bcryptCost: number;
+  /** Undefined: no limits. */
+  readonly fairUse: FairUse | undefined;
   /** Undefined: no audit log. */
   readonly audit: { readonly file: string; readonly reads: boolean } | undefined;
   readonly unsafeNoFsync: boolean;
@@ -116,7 +120,7 @@ export function readNodeConfig(
   const outcome = parseFlags({ table, others, role, ...input });
   if (outcome.kind !== 'flags') return outcome;
   const notices = [...outcome.flags.notices];
-  const config = build(role, new Values(outcome.flags), input.env, notices);
+  const config = build(role, new Values(outcome.flags), input, notices);
   return { kind: 'run', config, notices };
 }
 
@@ -160,7 +164,12 @@ class Values {
   }
 }
 
-function build(role: Role, v: Values, env: ParseInput['env'], notices: string[]): NodeConfig {
+function build(
+  role: Role,
+  v: Values,
+  { env, readFile }: Pick<ParseInput, 'env' | 'readFile'>,
+  notices: string[],
+): NodeConfig {
   const name = v.text('name');
   if (name === '') throw new ConfigError('--name must not be empty');
   const gates = featureGates(v.list('feature-gates'), notices);
@@ -199,6 +208,7 @@ function build(role: Role, v: Values, env: ParseInput['env'], notices: string[])
     hostWhitelist: v.list('host-whitelist'),
     clientCertAuth: v.bool('client-cert-auth'),
     ...authOf(v, stores, notices),
+    fairUse: fairUseOf(v, readFile),
     audit: auditOf(v, notices),
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
@@ -411,6 +421,18 @@ function authOf(
   }
   const authTokenTtlSeconds = atLeast(v, 'auth-token-ttl', stores ? 1 : 0);
   return { authToken: v.text('auth-token'), authTokenTtlSeconds, bcryptCost };
+}
+
+function fairUseOf(v: Values, readFile: ParseInput['readFile']): FairUse | undefined {
+  const file = v.text('fair-use');
+  if (file === '') return undefined;
+  let text: string;
+  try {
+    text = readFile(file);
+  } catch (error) {
+    throw new ConfigError(`cannot read fair use file ${file}: ${(error as Error).message}`);
+  }
+  return parseFairUse(file, text);
 }
 
 function auditOf(v: Values, notices: string[]): NodeConfig['audit'] {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file internal/v1/log.proto.
  */
 export const file_internal_v1_log: GenFile = /*@__PURE__*/
-  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwioAEKCFByb3Bvc2FsEg4KBm9yaWdpbhgBIAEoBhIKCgJpZBgCIAEoBhIpCgZtZXRob2QYAyABKA4yGS5xdW9pbi5pbnRlcm5hbC52MS5NZXRob2QSDAoEYm9keRgEIAEoDBINCgV0cmFjZRgFIAEoDBIMCgR1c2VyGAYgASgJEhUKDWF1dGhfcmV2aXNpb24YByABKAQSCwoDb3duGAggASgIIiQKD0F1dGhFbmFibGVFbnRyeRIRCgl0b2tlbl9rZXkYASABKAwiSQoRQXR0cmlidXRlc1JlcXVlc3QSEQoJbWVtYmVyX2lkGAEgASgGEgwKBG5hbWUYAiABKAkSEwoLY2xpZW50X3VybHMYAyADKAkiIQoSTGVhc2VFeHBpcmVSZXF1ZXN0EgsKA2lkcxgBIAMoBiJyCgxNZW1iZXJDaGFuZ2USEQoJbWVtYmVyX2lkGAEgASgGEhEKCXBlZXJfdXJscxgCIAMoCRIPCgdsZWFybmVyGAMgASgIEg8KB3Byb21vdGUYBCABKAgSDgoGb3JpZ2luGAUgASgGEgoKAmlkGAYgASgGIjwKCkhhc2hSZXBvcnQSEQoJbWVtYmVyX2lkGAEgASgGEg0KBWluZGV4GAIgASgEEgwKBGhhc2gYAyABKAciJAoPTWVtYmVySWRSZXF1ZXN0EhEKCW1lbWJlcl9pZBgBIAEoBmIGcHJvdG8z", [file_internal_v1_link]);
+  fileDesc("ChVpbnRlcm5hbC92MS9sb2cucHJvdG8SEXF1b2luLmludGVybmFsLnYxIj8KDVByb3Bvc2FsQmF0Y2gSLgoJcHJvcG9zYWxzGAEgAygLMhsucXVvaW4uaW50ZXJuYWwudjEuUHJvcG9zYWwi5gEKCFByb3Bvc2FsEg4KBm9yaWdpbhgBIAEoBhIKCgJpZBgCIAEoBhIpCgZtZXRob2QYAyABKA4yGS5xdW9pbi5pbnRlcm5hbC52MS5NZXRob2QSDAoEYm9keRgEIAEoDBINCgV0cmFjZRgFIAEoDBIMCgR1c2VyGAYgASgJEhUKDWF1dGhfcmV2aXNpb24YByABKAQSCwoDb3duGAggASgIEhMKC2xlYXNlX2xpbWl0GAkgASgEEi8KCmtleV9saW1pdHMYCiADKAsyGy5xdW9pbi5pbnRlcm5hbC52MS5LZXlMaW1pdCIoCghLZXlMaW1pdBIOCgZwcmVmaXgYASABKAwSDAoEa2V5cxgCIAEoBCIkCg9BdXRoRW5hYmxlRW50cnkSEQoJdG9rZW5fa2V5GAEgASgMIkkKEUF0dHJpYnV0ZXNSZXF1ZXN0EhEKCW1lbWJlcl9pZBgBIAEoBhIMCgRuYW1lGAIgASgJEhMKC2NsaWVudF91cmxzGAMgAygJIiEKEkxlYXNlRXhwaXJlUmVxdWVzdBILCgNpZHMYASADKAYicgoMTWVtYmVyQ2hhbmdlEhEKCW1lbWJlcl9pZBgBIAEoBhIRCglwZWVyX3VybHMYAiADKAkSDwoHbGVhcm5lchgDIAEoCBIPCgdwcm9tb3RlGAQgASgIEg4KBm9yaWdpbhgFIAEoBhIKCgJpZBgGIAEoBiI8CgpIYXNoUmVwb3J0EhEKCW1lbWJlcl9pZBgBIAEoBhINCgVpbmRleBgCIAEoBBIMCgRoYXNoGAMgASgHIiQKD01lbWJlcklkUmVxdWVzdBIRCgltZW1iZXJfaWQYASABKAZiBnByb3RvMw", [file_internal_v1_link]);
 
 /**
  * @generated from message quoin.internal.v1.ProposalBatch
@@ -86,6 +86,21 @@ export type Proposal = Message<"quoin.internal.v1.Proposal"> & {
    * @generated from field: bool own = 8;
    */
   own: boolean;
+
+  /**
+   * LeaseGrant: one more than how many leases its user may have; 0 = no limit. The limits are the proposer's configuration, and travel
+   * with the proposal so that all members judge alike.
+   *
+   * @generated from field: uint64 lease_limit = 9;
+   */
+  leaseLimit: bigint;
+
+  /**
+   * Put and Txn: of the prefixes that they put keys below.
+   *
+   * @generated from field: repeated quoin.internal.v1.KeyLimit key_limits = 10;
+   */
+  keyLimits: KeyLimit[];
 };
 
 /**
@@ -94,6 +109,28 @@ export type Proposal = Message<"quoin.internal.v1.Proposal"> & {
  */
 export const ProposalSchema: GenMessage<Proposal> = /*@__PURE__*/
   messageDesc(file_internal_v1_log, 1);
+
+/**
+ * @generated from message quoin.internal.v1.KeyLimit
+ */
+export type KeyLimit = Message<"quoin.internal.v1.KeyLimit"> & {
+  /**
+   * @generated from field: bytes prefix = 1;
+   */
+  prefix: Uint8Array;
+
+  /**
+   * @generated from field: uint64 keys = 2;
+   */
+  keys: bigint;
+};
+
+/**
+ * Describes the message quoin.internal.v1.KeyLimit.
+ * Use `create(KeyLimitSchema)` to create a new message.
+ */
+export const KeyLimitSchema: GenMessage<KeyLimit> = /*@__PURE__*/
+  messageDesc(file_internal_v1_log, 2);
 
 /**
  * AuthEnable in the log: what the proposer has drawn.
@@ -114,7 +151,7 @@ export type AuthEnableEntry = Message<"quoin.internal.v1.AuthEnableEntry"> & {
  * Use `create(AuthEnableEntrySchema)` to create a new message.
  */
 export const AuthEnableEntrySchema: GenMessage<AuthEnableEntry> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 2);
+  messageDesc(file_internal_v1_log, 3);
 
 /**
  * @generated from message quoin.internal.v1.AttributesRequest
@@ -141,7 +178,7 @@ export type AttributesRequest = Message<"quoin.internal.v1.AttributesRequest"> &
  * Use `create(AttributesRequestSchema)` to create a new message.
  */
 export const AttributesRequestSchema: GenMessage<AttributesRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 3);
+  messageDesc(file_internal_v1_log, 4);
 
 /**
  * @generated from message quoin.internal.v1.LeaseExpireRequest
@@ -158,7 +195,7 @@ export type LeaseExpireRequest = Message<"quoin.internal.v1.LeaseExpireRequest">
  * Use `create(LeaseExpireRequestSchema)` to create a new message.
  */
 export const LeaseExpireRequestSchema: GenMessage<LeaseExpireRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 4);
+  messageDesc(file_internal_v1_log, 5);
 
 /**
  * The context of a membership change.
@@ -204,7 +241,7 @@ export type MemberChange = Message<"quoin.internal.v1.MemberChange"> & {
  * Use `create(MemberChangeSchema)` to create a new message.
  */
 export const MemberChangeSchema: GenMessage<MemberChange> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 5);
+  messageDesc(file_internal_v1_log, 6);
 
 /**
  * @generated from message quoin.internal.v1.HashReport
@@ -235,7 +272,7 @@ export type HashReport = Message<"quoin.internal.v1.HashReport"> & {
  * Use `create(HashReportSchema)` to create a new message.
  */
 export const HashReportSchema: GenMessage<HashReport> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 6);
+  messageDesc(file_internal_v1_log, 7);
 
 /**
  * @generated from message quoin.internal.v1.MemberIdRequest
@@ -252,5 +289,5 @@ export type MemberIdRequest = Message<"quoin.internal.v1.MemberIdRequest"> & {
  * Use `create(MemberIdRequestSchema)` to create a new message.
  */
 export const MemberIdRequestSchema: GenMessage<MemberIdRequest> = /*@__PURE__*/
-  messageDesc(file_internal_v1_log, 7);
+  messageDesc(file_internal_v1_log, 8);
 
