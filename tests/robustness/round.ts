@@ -151,7 +151,7 @@ class Round {
         this.disks = disks;
       }
     }
-    const snapshotCount = prng.pick([100, 300, 2_000]);
+    const snapshotCount = prng.pick([20, 60, 300]);
     const cluster = await startCluster({
       members,
       gateways: 2,
