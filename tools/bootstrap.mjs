@@ -20,6 +20,7 @@ const commands = {
   quoinutl: { script: 'apps/cli/src/quoinutl.ts', dev: false, before: [] },
   cluster: { script: 'tools/cluster.ts', dev: false, before: [] },
   test: { script: 'tools/test.mjs', dev: true, before: [] },
+  interop: { script: 'tools/interop.mjs', dev: true, before: [] },
   bench: { script: 'tools/bench/main.ts', dev: true, before: [] },
   compat: { script: 'tests/compat/main.ts', dev: true, before: [] },
   scale: { script: 'tools/scale.ts', dev: true, before: [] },

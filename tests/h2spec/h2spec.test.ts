@@ -8,7 +8,7 @@ import { build, type Program } from '../support/toolchain.ts';
 const program: Program = {
   name: 'h2spec',
   source: import.meta.dirname,
-  probe: { command: 'go', args: ['version'] },
+  probes: [{ command: 'go', args: ['version'] }],
   steps: (out) => [
     { command: 'go', args: ['build', '-o', join(out, 'h2spec'), 'github.com/summerwind/h2spec/cmd/h2spec'] },
   ],
@@ -16,13 +16,13 @@ const program: Program = {
 };
 
 /** One on the path, else built here. */
-function find(): string | undefined {
+async function find(): Promise<string | undefined> {
   if (spawnSync('h2spec', ['--version'], { stdio: 'ignore' }).status === 0) return 'h2spec';
-  const dir = build(program);
+  const dir = await build(program);
   return dir && join(dir, 'h2spec');
 }
 
-const h2spec = find();
+const h2spec = await find();
 const timeoutSeconds = 5;
 const limitMs = 120_000;
 let cluster: Cluster | undefined;

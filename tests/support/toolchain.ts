@@ -1,5 +1,5 @@
 /** Programs of other languages that tests build into .cache, where their toolchain is present. */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -16,13 +16,15 @@ export interface Program {
   readonly name: string;
   /** Where its sources are; a build counts until one of them changes. */
   readonly source: string;
-  /** Asked for its version, to learn whether the toolchain is there. */
-  readonly probe: BuildStep;
+  /** Asked for their versions, to learn whether the toolchain is there. */
+  readonly probes: readonly BuildStep[];
   /** Run one after the other in `source`; `out` is the directory in .cache. */
   steps(out: string): readonly BuildStep[];
   /** For all steps together. */
   readonly limitMs: number;
 }
+
+const probeLimitMs = 20_000;
 
 export const buildDir = (program: Program): string =>
   join(repositoryRoot, '.cache', 'programs', program.name);
@@ -41,33 +43,63 @@ export function isBuilt(program: Program): boolean {
 /**
  * The directory with the program, built now if it is not there yet. Undefined, with a line that says why, where the
  * toolchain is absent or packages cannot be had; the caller skips.
+ *
+ * @throws Error when the sources do not compile: that is a fault of ours, not of the machine.
  */
-export function build(program: Program): string | undefined {
+export async function build(program: Program): Promise<string | undefined> {
   const out = buildDir(program);
-  const { command, args } = program.probe;
-  if (spawnSync(command, [...args], { stdio: 'ignore' }).status !== 0)
-    return skipped(program, `there is no ${command} here`);
+  for (const probe of program.probes) {
+    if ((await run(probe, program.source, probeLimitMs)).problem !== undefined)
+      return skipped(program, `there is no ${probe.command} here`);
+  }
   if (isBuilt(program)) return out;
   mkdirSync(out, { recursive: true });
   const until = Date.now() + program.limitMs;
   for (const step of program.steps(out)) {
-    const result = spawnSync(step.command, [...step.args], {
-      cwd: program.source,
-      env: { ...process.env, ...step.env },
-      encoding: 'utf8',
-      timeout: Math.max(1, until - Date.now()),
-      maxBuffer: 64 << 20,
-    });
-    if (result.error !== undefined) return skipped(program, `${step.command}: ${result.error.message}`);
-    if (result.status === 0) continue;
-    const output = `${result.stdout}\n${result.stderr}`;
-    // Sources that do not compile are a fault of ours, not of the machine.
-    if (/\.(go|rs|java):\d+|error\[E\d+\]|COMPILATION ERROR/.test(output) && !isFetchFailure(output))
+    const { output, problem } = await run(step, program.source, Math.max(1, until - Date.now()));
+    if (problem === undefined) continue;
+    if (/^\S+\.(go|rs|java):|error\[E\d+\]|COMPILATION ERROR/m.test(output) && !isFetchFailure(output))
       throw new Error(`${program.name} does not build:\n${output.slice(-4000)}`);
-    return skipped(program, `it could not be built: ${output.trim().split('\n').slice(-3).join(' · ')}`);
+    const last = output.trim().split('\n').slice(-3).join(' · ');
+    return skipped(program, `it could not be built: ${step.command}: ${problem}: ${last}`);
   }
   writeFileSync(join(out, 'built'), digest(program.source));
   return out;
+}
+
+/** Runs to the end; not in this thread, which has a test runner to talk to. */
+export function run(
+  step: BuildStep,
+  cwd: string,
+  limitMs: number,
+): Promise<{ readonly output: string; readonly problem: string | undefined }> {
+  return new Promise((resolve) => {
+    const child = spawn(step.command, [...step.args], {
+      cwd,
+      env: { ...process.env, ...step.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (data: Buffer) => {
+        output += data.toString();
+      });
+    }
+    let overdue = false;
+    const limit = setTimeout(() => {
+      overdue = true;
+      child.kill('SIGKILL');
+    }, limitMs);
+    const done = (problem: string | undefined): void => {
+      clearTimeout(limit);
+      resolve({ output, problem });
+    };
+    child.once('error', (error) => done(error.message));
+    child.once('close', (code, signal) => {
+      if (code === 0) done(undefined);
+      else done(overdue ? `was not done after ${limitMs} ms` : `ended with ${signal ?? code}`);
+    });
+  });
 }
 
 const isFetchFailure = (output: string): boolean =>
