@@ -23,6 +23,7 @@ import {
   methodName,
   type RangeRequestView,
   RangeResponsePieces,
+  type ResponseHeader,
   readRangeRequest,
   readTxnRequest,
   type TxnRequestView,
@@ -92,6 +93,8 @@ function readsData({ method, body }: LinkCall): boolean {
 
 interface LongRange {
   readonly call: LinkCall;
+  /** Of the moment in which it began. */
+  readonly header: ResponseHeader;
   readonly reader: RangeReader;
 }
 
@@ -327,28 +330,30 @@ export class Requests {
     const { store } = this.parts.machine;
     const problem = rangeError(request, store, false);
     if (problem !== undefined) return call.fail(problem);
-    if (request.rangeEnd.length === 0) return this.answerRange(call, store.range(request));
+    // Now: a long read goes on while the store does, and whoever watches from the next revision on must miss nothing.
+    const header = this.parts.machine.header();
+    if (request.rangeEnd.length === 0) return this.answerRange(call, header, store.range(request));
     const reader = store.rangeReader(request);
-    if (typeof reader === 'string') return this.answerRange(call, reader);
-    this.stepRange({ call, reader });
+    if (typeof reader === 'string') return this.answerRange(call, header, reader);
+    this.stepRange({ call, header, reader });
   }
 
   private stepRange(range: LongRange): void {
-    const { call, reader } = range;
+    const { call, header, reader } = range;
     if (call.done) reader.close();
     else if (reader.step(rangeSliceEntries)) {
       const result = reader.result();
       // An open reader holds a cursor, and keeps removal of old versions waiting.
       reader.close();
-      this.answerRange(call, result);
+      this.answerRange(call, header, result);
     } else this.longRanges.push(range);
   }
 
-  private answerRange(call: LinkCall, result: RangeResult | RevisionError): void {
+  private answerRange(call: LinkCall, header: ResponseHeader, result: RangeResult | RevisionError): void {
     if (result === 'compacted') return call.fail(etcdErrors.compacted);
     if (result === 'future') return call.fail(etcdErrors.futureRev);
     const { kvs, more, count } = result;
-    const pieces = new RangeResponsePieces(this.parts.machine.header(), kvs, more, count);
+    const pieces = new RangeResponsePieces(header, kvs, more, count);
     call.replyPieces(() => pieces.next());
   }
 

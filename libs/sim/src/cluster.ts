@@ -40,6 +40,8 @@ export interface SimClusterOptions {
   readonly disk?: SimDiskOptions;
   /** How long an engine's flush takes. Default 1. */
   readonly flushMs?: number;
+  /** How long a member's turn takes. Default 0: what it cuts in slices is done in one moment. */
+  readonly turnMs?: number;
   readonly tracer?: Tracer;
   /** Tokens of another kind than the simple ones. */
   readonly signer?: TokenSigner;
@@ -300,7 +302,7 @@ export class SimCluster {
   }
 
   private ports(node: SimNode, host: SimHost): MemberPorts {
-    const timers = new SimTimers(host, node.clock);
+    const timers = new SimTimers(host, node.clock, this.options.turnMs);
     const random: Random = new Prng(this.prng.u32());
     return {
       clock: node.clock,

@@ -76,7 +76,22 @@ function skewed(prng: Prng, low: number, high: number): number {
 
 export function makePlan(prng: Prng): Plan {
   const plan = ordinaryPlan(prng);
-  return prng.chance(0.25) ? { ...plan, ...storm(prng, plan) } : plan;
+  if (prng.chance(0.25)) return { ...plan, ...storm(prng, plan) };
+  return prng.chance(0.15) ? { ...plan, ...lag(prng) } : plan;
+}
+
+/** Many calls through all members while some links are slow: an answer is long under way, and what it tells is long over. */
+function lag(prng: Prng): Partial<Plan> {
+  const more: FaultKind[] = ['pause', 'pauseLeader', 'cutOneWay', 'crashLeader'];
+  return {
+    members: prng.pick([3, 3, 5]),
+    gateways: 3,
+    clients: 5,
+    thinkMs: skewed(prng, 10, 25),
+    faultEveryMs: skewed(prng, 300, 800),
+    healChance: 0.2,
+    faults: ['slowLink', 'slowLink', ...more.filter(() => prng.chance(0.15))],
+  };
 }
 
 /** Leaders come and go so fast that some are gone before they have brought an entry of their own to anybody. */
