@@ -1,10 +1,12 @@
 /** Debian's etcdctl turns authentication on and works with it: the same words from a real etcd and from Quoin. */
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeCertificates } from '../../deploy/tls/make-certificates.ts';
-import { Child } from '../support/child.ts';
+import { Child, repositoryRoot } from '../support/child.ts';
 import { etcdctl, hasEtcdctl } from '../support/etcdctl.ts';
 import { freePorts } from '../support/ports.ts';
 import { hasEtcd, startEtcd, startQuoin, type TestServer } from '../support/test-server.ts';
@@ -171,5 +173,71 @@ describe.runIf(hasEtcdctl)('the name in a certificate is the user', () => {
     expect((await run('root', 'get', 'outside', '--user', 'bob:bob')).stderr).toContain('permission denied');
     // A certificate that names nobody that there is.
     expect((await run('server', 'get', 'outside')).stderr).toContain('etcdserver: permission denied');
+  }, 60_000);
+});
+
+describe('the JSON API and quoinctl', () => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startQuoin(1, cheapHashes);
+  }, 40_000);
+  afterAll(() => server.stop());
+
+  const json = async (
+    route: string,
+    body: object,
+    token?: string,
+  ): Promise<[number, Record<string, unknown>]> => {
+    const response = await fetch(`http://${server.endpoints[0]}/v3/${route}`, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: token === undefined ? {} : { authorization: token },
+    });
+    return [response.status, (await response.json()) as Record<string, unknown>];
+  };
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const quoinctl = promisify(execFile);
+  const ctl = async (...args: string[]): Promise<string> => {
+    const all = ['apps/cli/src/quoinctl.ts', '--endpoints', server.endpoints[0]!, ...args];
+    const options = { cwd: repositoryRoot, timeout: 20_000 };
+    return quoinctl(process.execPath, all, options).then(
+      ({ stdout }) => stdout,
+      (error: { stderr: string }) => error.stderr,
+    );
+  };
+
+  test('both turn it on, log in, and are refused alike', async () => {
+    expect((await json('auth/user/add', { name: 'root', password: 'rootpw' }))[0]).toBe(200);
+    expect((await json('auth/user/grant', { user: 'root', role: 'root' }))[0]).toBe(200);
+    expect((await json('auth/enable', {}))[0]).toBe(200);
+    expect(await json('kv/range', { key: base64('a') })).toMatchObject([
+      400,
+      { code: 3, message: 'etcdserver: user name is empty' },
+    ]);
+    const [, { token }] = await json('auth/authenticate', { name: 'root', password: 'rootpw' });
+    const root = token as string;
+    expect((await json('auth/user/add', { name: 'app', password: 'apppw' }, root))[0]).toBe(200);
+    expect((await json('auth/role/add', { name: 'app' }, root))[0]).toBe(200);
+    const perm = { permType: 'READWRITE', key: base64('app/'), range_end: base64('app0') };
+    expect((await json('auth/role/grant', { name: 'app', perm }, root))[0]).toBe(200);
+    expect(await ctl('--user', 'root:rootpw', 'user', 'grant-role', 'app', 'app')).toBe(
+      'Role app is granted to user app\n',
+    );
+    expect(await ctl('--user', 'app:apppw', 'put', 'app/1', 'x')).toBe('OK\n');
+    expect(await ctl('--user', 'app:apppw', 'get', 'other')).toContain('etcdserver: permission denied');
+    expect(await ctl('get', 'app/1')).toContain('etcdserver: user name is empty');
+    expect(await ctl('auth', 'status')).toContain('Authentication Status: true');
+    const [, login] = await json('auth/authenticate', { name: 'app', password: 'apppw' });
+    const app = login['token'] as string;
+    for (const header of [app, `Bearer ${app}`]) {
+      expect((await json('kv/range', { key: base64('app/1') }, header))[1]).toMatchObject({ count: '1' });
+    }
+    expect(await json('kv/range', { key: base64('other') }, app)).toMatchObject([403, { code: 7 }]);
+    expect(await json('kv/range', { key: base64('app/1') }, 'forged')).toMatchObject([
+      401,
+      { code: 16, message: 'etcdserver: invalid auth token' },
+    ]);
+    const health = await fetch(`http://${server.endpoints[0]}/health`);
+    expect(await health.json()).toEqual({ health: 'true', reason: '' });
   }, 60_000);
 });

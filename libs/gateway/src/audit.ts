@@ -6,10 +6,10 @@
  *                    └──► sink: one AuditEntry for a unary call, for a watch that is created, for the end of a stream
  */
 import { type Clock, emptyBytes } from '@quoin/base';
-import { codeName, Method, type RpcStatus, readWatchRequest, rpcByPath, WireReader } from '@quoin/contracts';
+import { codeName, Method, type RpcStatus, rpcByPath, WireReader } from '@quoin/contracts';
 import { headerRevision } from './peek.ts';
 import type { ApiHandler, CallContext, CancelCall, ServerStream, UnaryReply } from './ports.ts';
-import { type KeyRange, rangesOf } from './request-ranges.ts';
+import { createsWatch, type KeyRange, rangesOf } from './request-ranges.ts';
 
 export interface AuditEntry {
   /** When it began, wall ms. */
@@ -108,7 +108,7 @@ export class AuditedApi implements ApiHandler {
     const watches = path === watchPath;
     const audited = new AuditedStream(stream, {
       message: (message) => {
-        if (watches && isCreate(message)) {
+        if (watches && createsWatch(message)) {
           this.tell(path, message, context, this.begin(), { status: null, bytes: 0, revision: 0 });
         }
       },
@@ -214,14 +214,6 @@ class AuditedStream implements ServerStream {
     if (this.over) return;
     this.over = true;
     this.events.end(status, this.first, this.sentBytes);
-  }
-}
-
-function isCreate(message: Uint8Array): boolean {
-  try {
-    return readWatchRequest(message).kind === 'create';
-  } catch {
-    return false;
   }
 }
 

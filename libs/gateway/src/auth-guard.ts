@@ -101,7 +101,7 @@ export class AuthGuard {
 
   /** The caller as he is known here; for logs and limits, not for decisions. */
   callerName(context: CallContext): string {
-    const token = bareToken(context);
+    const token = tokenOf(context);
     if (token === '') return context.certUser ?? '';
     return this.known.get(token)?.caller.user ?? '';
   }
@@ -117,9 +117,9 @@ export class AuthGuard {
 
   private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict, refusal: RpcStatus): void {
     // Whoever said who he is may have been behind: now that it is not, it is asked again.
-    if (refusal === etcdErrors.authOldRevision) this.known.delete(bareToken(context));
+    if (refusal === etcdErrors.authOldRevision) this.known.delete(tokenOf(context));
     if (!this.authority.enabled) {
-      verdict(undefined, { token: bareToken(context), certUser: context.certUser ?? '' }, undefined);
+      verdict(undefined, { token: tokenOf(context), certUser: context.certUser ?? '' }, undefined);
       return;
     }
     this.identify(context, (caller, credential, problem) =>
@@ -128,7 +128,7 @@ export class AuthGuard {
   }
 
   private identify(context: CallContext, done: Identified): void {
-    const token = bareToken(context);
+    const token = tokenOf(context);
     if (token === '') {
       const user = context.certUser ?? '';
       const caller = user === '' ? undefined : { user, authRevision: this.authority.revision };
@@ -232,8 +232,3 @@ export class AuthGuard {
 }
 
 const emptyBody = new Uint8Array(0);
-
-function bareToken(context: CallContext): string {
-  const token = tokenOf(context);
-  return token.startsWith('Bearer ') ? token.slice(7) : token;
-}

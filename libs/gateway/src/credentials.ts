@@ -1,8 +1,9 @@
 import type { CallContext } from './ports.ts';
 
-/** The client's auth token, as it came; empty when there is none. */
+/** The client's auth token; empty when there is none. */
 export function tokenOf(context: CallContext): string {
-  return context.metadata('token') ?? context.metadata('authorization') ?? '';
+  const token = context.metadata('token') ?? context.metadata('authorization') ?? '';
+  return token.startsWith('Bearer ') ? token.slice(7) : token;
 }
 
 /** The context of a call that the gateway makes for itself, in nobody's name. */

@@ -12,14 +12,13 @@ import {
   limitsOf,
   prefixEndOf,
   type RpcStatus,
-  readWatchRequest,
   startsWith,
   type UseLimits,
   WireReader,
   writeWatchResponse,
 } from '@quoin/contracts';
 import type { ApiHandler, CallContext, CancelCall, ServerStream, UnaryReply } from './ports.ts';
-import { type KeyRange, rangesOf } from './request-ranges.ts';
+import { createsWatch, type KeyRange, rangesOf } from './request-ranges.ts';
 
 export interface LimitedGateway extends ApiHandler {
   /** In whose name a call is, as far as it is known. */
@@ -264,7 +263,7 @@ class LimitedStream implements ServerStream {
 
   private received(message: Uint8Array): void {
     if (this.over) return;
-    if (this.watches ? !isCreate(message) : this.begun) {
+    if (this.watches ? !createsWatch(message) : this.begun) {
       this.onMessage(message);
       return;
     }
@@ -319,14 +318,6 @@ class LimitedStream implements ServerStream {
 
 function free(accounts: readonly Account[]): void {
   for (const account of accounts) account.watches--;
-}
-
-function isCreate(message: Uint8Array): boolean {
-  try {
-    return readWatchRequest(message).kind === 'create';
-  } catch {
-    return false;
-  }
 }
 
 interface WatchHead {

@@ -44,6 +44,15 @@ export function rangesOf(path: string, request: Uint8Array): KeyRange[] {
   }
 }
 
+/** A WatchRequest that begins a watch. */
+export function createsWatch(message: Uint8Array): boolean {
+  try {
+    return readWatchRequest(message).kind === 'create';
+  } catch {
+    return false;
+  }
+}
+
 function rangeOf({ key, rangeEnd }: KeyRange): KeyRange {
   return { key, rangeEnd };
 }

@@ -13,6 +13,7 @@ export interface MemberGauges {
   committed(): number;
   applied(): number;
   leases(): number;
+  authRevision(): number;
   quotaBytes(): number;
   dbBytes(): number;
   feeds(): number;
@@ -131,6 +132,7 @@ export class MemberMetrics {
     this.leaseRenewed = counter('etcd_debugging_lease_renewed_total', 'Lease renewals on the leader.');
     this.leaseExpired = counter('etcd_debugging_server_lease_expired_total', 'Leases expired.');
     gauge('quoin_member_leases', 'Leases that exist.', gauges.leases);
+    gauge('etcd_debugging_auth_revision', 'Revision of users, roles and permissions.', gauges.authRevision);
 
     this.peerSentBytes = labelled('counter', 'etcd_network_peer_sent_bytes_total', 'Bytes sent to peers.', [
       'To',

@@ -579,6 +579,7 @@ export class Member {
         committed: () => this.loop.committedIndex,
         applied: () => this.machine.store.appliedIndex,
         leases: () => this.lessor.size,
+        authRevision: () => this.machine.auth.revision,
         quotaBytes: () => quotaBytes(this.config),
         dbBytes: () => this.machine.dbBytes,
         feeds: () => this.machine.store.hub.feeds,

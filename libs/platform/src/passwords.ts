@@ -28,6 +28,8 @@ export interface BcryptOptions {
   readonly cost: number;
   /** Questions that may wait; at cost 10 each takes about 60 ms. */
   readonly maxWaiting?: number;
+  /** … about one and the same user's password: guessing one leaves room for the others to log in. */
+  readonly maxWaitingForOne?: number;
 }
 
 /**
@@ -37,6 +39,7 @@ export interface BcryptOptions {
 export class BcryptPasswords implements Passwords {
   private readonly cost: number;
   private readonly maxWaiting: number;
+  private readonly maxWaitingForOne: number;
   private readonly queue: Waiting[] = [];
   private current: Waiting | undefined;
   private worker: Worker | undefined;
@@ -45,6 +48,7 @@ export class BcryptPasswords implements Passwords {
   constructor(options: BcryptOptions) {
     this.cost = options.cost;
     this.maxWaiting = options.maxWaiting ?? 32;
+    this.maxWaitingForOne = options.maxWaitingForOne ?? 8;
   }
 
   hash(password: string, cb: (hash: Uint8Array | null, problem: 'busy' | 'too long' | null) => void): void {
@@ -75,7 +79,9 @@ export class BcryptPasswords implements Passwords {
   }
 
   private ask(question: PasswordQuestion, isWanted: () => boolean, done: Waiting['done']): void {
-    if (this.closed || this.queue.length >= this.maxWaiting) {
+    const { hash } = question;
+    const forOne = hash === undefined ? 0 : this.queue.filter((each) => each.question.hash === hash).length;
+    if (this.closed || this.queue.length >= this.maxWaiting || forOne >= this.maxWaitingForOne) {
       setImmediate(done, undefined);
       return;
     }

@@ -63,3 +63,14 @@ test('the queue is bounded, those who have left are passed over, and closing ans
   expect(await Promise.all(late)).toEqual(['busy', 'busy']);
   expect(await compare(by, 'a', text)).toBe('busy');
 });
+
+test('who guesses the password of one user leaves room for the others', async () => {
+  const by = passwords(32);
+  const [mine] = await hashOf(by, 'mine');
+  const [theirs] = await hashOf(by, 'theirs');
+  const guesses = Array.from({ length: 40 }, (_, i) => compare(by, `guess ${i}`, utf8Text(theirs!)));
+  expect(await compare(by, 'mine', utf8Text(mine!))).toBe('equal');
+  const outcomes = await Promise.all(guesses);
+  expect(outcomes.filter((each) => each === 'different').length).toBe(8);
+  expect(outcomes.filter((each) => each === 'busy').length).toBe(32);
+});
