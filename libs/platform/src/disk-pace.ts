@@ -6,13 +6,13 @@ export interface DiskPaceOptions {
 }
 
 /** A disk half of whose calls take longer than this is not waited for. */
-const medianMsMax = 1;
+const medianMsMax = 0.4;
 /** How far one call moves the estimate of the median. */
 const medianStep = 0.05;
 /** So that a disk which becomes slow is noticed after a few dozen calls. */
 const medianMsMin = 0.05;
 /** What a single call may take before it costs budget. */
-const freeMs = 1;
+const freeMs = 0.3;
 /** Share of the time that the loop may stand still for calls that took longer, and how much of it can be saved up. */
 const budgetShare = 0.02;
 const budgetMsMax = 20;
@@ -22,8 +22,8 @@ const budgetMsMax = 20;
  * and two wake-ups, as much as the fast disk takes for the call; a slow disk must never hold up a turn. Nobody can know how
  * long the next call takes, so the rule bounds what the unlucky ones cost altogether:
  *
- *     on the loop   when the median of the last calls is ≤ 1 ms, and budget is left
- *     budget        − what a call on the loop took beyond 1 ms;  + 2 % of the time that passes, up to 20 ms
+ *     on the loop   when the median of the last calls is ≤ 0.4 ms, and budget is left
+ *     budget        − what a call on the loop took beyond 0.3 ms;  + 2 % of the time that passes, up to 20 ms
  *
  * After a stall of 100 ms the pool has the calls for the next 4 s.
  */

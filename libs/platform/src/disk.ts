@@ -5,8 +5,11 @@ import { DiskPace } from './disk-pace.ts';
 
 /** A copy into the page cache: made on the loop up to this, from the first one on. */
 const loopWriteBytesMax = 128 * 1024;
-/** What was written since the last sync of a file, for the next one to be made on the loop; more is a busy log's group. */
-const loopSyncBytesMax = 16 * 1024;
+/**
+ * What was written since the last sync of a file, for the next one to be made on the loop: a few puts. More is a busy log's
+ * group, and behind it there is work that the loop can do meanwhile.
+ */
+const loopSyncBytesMax = 2 * 1024;
 
 interface Paces {
   readonly write: DiskPace;
