@@ -277,9 +277,16 @@ func naming(ctx context.Context, c *clientv3.Client) {
 	m, err := endpoints.NewManager(c, "go/service")
 	must(err)
 	must(m.AddEndpoint(ctx, "go/service/a", endpoints.Endpoint{Addr: "1.2.3.4:5"}))
-	all, err := m.List(ctx)
-	must(err)
-	want(all["go/service/a"].Addr, "1.2.3.4:5")
+	// It reads serializably, so it may be behind for a moment.
+	for {
+		all, err := m.List(ctx)
+		must(err)
+		if len(all) == 1 {
+			want(all["go/service/a"].Addr, "1.2.3.4:5")
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func autoSync(ctx context.Context, c *clientv3.Client) {
