@@ -8,7 +8,7 @@ import { sleep, WatchSession } from './watch-session.ts';
 /** A key that no generated range holds in its events: sorts after all others that sequences use. */
 const fenceKey = '\xff\xff~fence';
 /** Chosen lease ids: far from what a server would generate, the same on all servers. */
-const firstLease = 0x4c00;
+export const firstLease = 0x4c00;
 const catchUpLimitMs = 5_000;
 /** Stands in for one that no step was given. Without a lease etcd would grant one, which nobody ever sees. */
 const noLeader = leaderKey({ name: 'E', key: 'E/1', rev: 1, lease: 1 });
@@ -41,6 +41,7 @@ export class Target {
   /** Which compaction each connection's gateway is known to have heard of. */
   private readonly compactedAt: number[] = [];
   private leases = new Map<number, bigint>();
+  private generated: bigint[] = [];
   private kept = new Map<string, Uint8Array>();
   private tokens = new Map<string, string>();
   private ownToken: string | undefined;
@@ -83,6 +84,7 @@ export class Target {
       .sort();
     for (const id of ids) await this.ask('LeaseRevoke', { ID: id }, 'begin');
     this.leases = new Map();
+    this.generated = [];
     await this.ask('DeleteRange', everything, 'begin');
     const put = await this.ask('Put', { key: fenceKey, value: 'begin' }, 'begin');
     this.base = Number((put['header'] as PlainFields)['revision']);
@@ -144,7 +146,7 @@ export class Target {
     for (const answer of answers) this.learn(step, answer);
     const plain = answers.map((answer) => normalise(step, answer, (id) => this.leaseName(id)));
     // Ids that the server chose are in what is hashed.
-    if (step.rpc === 'HashKV' && this.leases.size > 0 && plain[0]?.['hash'] !== undefined)
+    if (step.rpc === 'HashKV' && this.generated.length > 0 && plain[0]?.['hash'] !== undefined)
       plain[0] = { ...plain[0], hash: 'over own lease ids' };
     const ending = reply.code === 0 ? {} : { code: reply.code, text: reply.text };
     if (rpc.kind === 'unary') return reply.code === 0 ? plain[0]! : ending;
@@ -161,8 +163,11 @@ export class Target {
         typeof asked === 'object' && 'at' in asked ? this.bindings.revision(asked['at'] as number) : asked;
       this.compacted = Math.max(this.compacted, Number(resolved ?? 0));
     }
-    if (step.slot !== undefined && answer['ID'] !== undefined)
-      this.leases.set(step.slot, BigInt(answer['ID'] as number));
+    if (step.slot !== undefined && answer['ID'] !== undefined) {
+      const id = BigInt(answer['ID'] as number);
+      this.leases.set(step.slot, id);
+      this.generated.push(id);
+    }
     if (step.rpc === 'Authenticate' && typeof answer['token'] === 'string')
       this.tokens.set(String(step.request['name']), answer['token']);
     const field = step.keep === undefined ? undefined : answer[step.keep.field];
@@ -171,13 +176,13 @@ export class Target {
       this.kept.set(step.keep.as, leaderKey(field as PlainFields));
   }
 
-  /** A generated id, or a text with one in it, by its slot. */
+  /** A generated id, or a text with one in it, by the order in which the sequence was given them. */
   private leaseName(value: Plain): Plain {
     if (typeof value === 'boolean' || typeof value === 'object') return value;
     let text = value;
-    for (const [slot, id] of this.leases) {
-      if (typeof text === 'string') text = text.replaceAll(id.toString(16), `slot ${slot}`);
-      else if (BigInt(text) === id) return `slot ${slot}`;
+    for (const [i, id] of this.generated.entries()) {
+      if (typeof text === 'string') text = text.replaceAll(id.toString(16), `own lease ${i}`);
+      else if (BigInt(text) === id) return `own lease ${i}`;
     }
     return text;
   }

@@ -52,7 +52,6 @@ export class LeaseRequests {
     const { lessor, ids, loop } = this.parts;
     if (!loop.isLeader) return call.notTaken();
     const request = readLeaseGrantRequest(call.body);
-    if (request.ttl > leaseTtlMaxSeconds) return call.fail(etcdErrors.leaseTTLTooLarge);
     let { id } = request;
     while (id === 0n || (request.id === 0n && lessor.get(id) !== undefined)) id = ids.next();
     const ttl = Math.max(request.ttl, lessor.ttlMinSeconds);

@@ -1,0 +1,80 @@
+/**
+ * A case for every line of etcd's semantics that one server can show: its answers against what is written, and against
+ * etcd's where there is one.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Case, relative } from './cases/case.ts';
+import { kvCases } from './cases/kv.ts';
+import { compare } from './differences.ts';
+import type { Plain } from './message.ts';
+import { findOracle } from './oracle.ts';
+import { type Servers, startServers } from './servers.ts';
+import { printStep, printValue, type Step } from './step.ts';
+import type { Target } from './target.ts';
+import { sleep } from './watch-session.ts';
+
+const oracle = findOracle();
+// 3.4 differs in too much, and crashes on some of it.
+const judge = oracle?.version === '3.7' ? oracle : undefined;
+let servers: Servers;
+
+beforeAll(async () => {
+  servers = await startServers(judge, ['node']);
+});
+afterAll(() => servers?.stop());
+
+interface Told {
+  readonly base: number;
+  readonly answers: readonly Plain[];
+}
+
+async function perform(target: Target, steps: readonly Step[]): Promise<Told> {
+  const base = await target.begin();
+  const answers: Plain[] = [];
+  for (const step of steps) answers.push(relative(await target.perform(step), base));
+  await target.watchLogs();
+  return { base, answers };
+}
+
+const watches: Step = { watch: -1, progress: true };
+
+/** Watches are told in their own time: once they have been told what etcd's were, that is all. */
+async function logsLike(target: Target, base: number, wanted: (logs: Plain) => boolean): Promise<Plain> {
+  for (let tries = 0; ; tries++) {
+    const logs = relative(target.logs(), base);
+    if (wanted(logs) || tries > 100) return logs;
+    await sleep(20);
+  }
+}
+
+async function runCase({ steps, watches: told }: Case): Promise<void> {
+  const quoin = servers.quoins[0]!;
+  const asked = steps.map(([step]) => step);
+  const [mine, theirs] = await Promise.all([
+    perform(quoin, asked),
+    servers.etcd === undefined ? undefined : perform(servers.etcd, asked),
+  ]);
+  for (const [i, [step, expected]] of steps.entries()) {
+    const answer = mine.answers[i]!;
+    if (expected !== undefined) expect(answer, printStep(step)).toMatchObject(expected as object);
+    if (theirs === undefined) continue;
+    const { equal } = compare(step, theirs.answers[i]!, answer, '3.7');
+    expect(
+      equal,
+      `${printStep(step)}\netcd:  ${printValue(theirs.answers[i])}\nquoin: ${printValue(answer)}`,
+    ).toBe(true);
+  }
+  const logs = relative(servers.etcd?.logs() ?? {}, theirs?.base ?? 0);
+  const like = (found: Plain): boolean =>
+    servers.etcd === undefined || compare(watches, logs, found, '3.7').equal;
+  const heard = await logsLike(quoin, mine.base, like);
+  expect(like(heard), `watches\netcd:  ${printValue(logs)}\nquoin: ${printValue(heard)}`).toBe(true);
+  if (told !== undefined)
+    await expect
+      .poll(() => relative(quoin.logs(), mine.base), { timeout: 5_000 })
+      .toMatchObject(told as object);
+}
+
+describe.each([['keys', kvCases]] as const)('%s', (_, cases) => {
+  test.each(cases)('$name', runCase);
+});
