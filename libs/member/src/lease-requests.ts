@@ -12,7 +12,7 @@ import {
   writeLeaseTimeToLiveResponse,
 } from '@quoin/contracts';
 import type { StateMachine } from './apply.ts';
-import { type IdGenerator, type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
+import type { IdGenerator, Lessor } from './lessor.ts';
 import type { LinkCall } from './link-session.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { Proposals } from './proposals.ts';

@@ -124,3 +124,25 @@ export function relative(value: Plain, base: number): Plain {
     ]),
   );
 }
+
+/** Where an answer is not as expected; undefined when it is. */
+export function mismatch(answer: Plain | undefined, expected: Expected, path = 'answer'): string | undefined {
+  if (typeof expected !== 'object' || expected === null)
+    return answer === expected ? undefined : `${path} is ${String(answer)}, not ${String(expected)}`;
+  if (Array.isArray(expected)) {
+    if (!Array.isArray(answer)) return `${path} is no list`;
+    if (answer.length !== expected.length)
+      return `${path} has ${answer.length} entries, not ${expected.length}`;
+    for (const [i, each] of expected.entries()) {
+      const problem = mismatch(answer[i] as Plain, each as Expected, `${path}[${i}]`);
+      if (problem !== undefined) return problem;
+    }
+    return undefined;
+  }
+  if (typeof answer !== 'object' || Array.isArray(answer)) return `${path} is ${String(answer)}, no message`;
+  for (const [name, each] of Object.entries(expected as Record<string, Expected>)) {
+    const problem = mismatch((answer as PlainFields)[name], each, `${path}.${name}`);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
