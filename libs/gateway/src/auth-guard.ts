@@ -111,13 +111,13 @@ export class AuthGuard {
     this.identify(context, (caller, credential, problem) => {
       const refusal = problem ?? judge(this.authority, caller);
       if (refusal === undefined) verdict(undefined, credential, caller);
-      else this.sync(() => this.judgeAgain(context, judge, verdict, refusal));
+      else this.sync(() => this.judgeAgain(context, judge, verdict));
     });
   }
 
-  private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict, refusal: RpcStatus): void {
-    // Whoever said who he is may have been behind: now that it is not, it is asked again.
-    if (refusal === etcdErrors.authOldRevision) this.known.delete(tokenOf(context));
+  private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict): void {
+    // Who he is was said by a member that may have been behind, or before the token was taken back: it is asked again.
+    this.known.delete(tokenOf(context));
     if (!this.authority.enabled) {
       verdict(undefined, { token: tokenOf(context), certUser: context.certUser ?? '' }, undefined);
       return;

@@ -1,3 +1,4 @@
+import { isUtf8 } from '@quoin/base';
 import {
   decodeRequest,
   etcdErrors,
@@ -85,6 +86,7 @@ export class Gateway implements ApiHandler {
   private readonly router: MemberRouter;
   private readonly hub: WatchHub;
   private readonly health: HealthService;
+  private knownVersion: string | undefined;
   private readonly pages: HttpStatusPages;
   private readonly metrics: ApiMetrics;
   private readonly routes = new Map<string, UnaryRoute>();
@@ -203,6 +205,8 @@ export class Gateway implements ApiHandler {
     };
     if (this.stopping) return this.refuse(end, etcdErrors.stopped);
     if (this.unruled(path)) return this.refuse(end, etcdErrors.permissionDenied);
+    if (!this.isText(context.metadata(clientVersionKey)))
+      return this.refuse(end, etcdErrors.invalidClientAPIVersion);
     if (wantsLeader(context) && this.router.leader === 0n) return this.refuse(end, etcdErrors.noLeader);
     if (route.handler !== undefined) return this.handle(route, request, context, end);
     return this.forward(route, request, context, end);
@@ -223,9 +227,11 @@ export class Gateway implements ApiHandler {
       ? etcdErrors.stopped
       : this.unruled(path)
         ? etcdErrors.permissionDenied
-        : wantsLeader(context) && this.router.leader === 0n
-          ? etcdErrors.noLeader
-          : undefined;
+        : !this.isText(context.metadata(clientVersionKey))
+          ? etcdErrors.invalidClientAPIVersion
+          : wantsLeader(context) && this.router.leader === 0n
+            ? etcdErrors.noLeader
+            : undefined;
     if (refusal !== undefined) this.core.later(() => tracked.end(refusal));
     else tracked.handler = route.open(context, tracked);
   }
@@ -252,6 +258,15 @@ export class Gateway implements ApiHandler {
       counts.end(status.code);
     }
     return status;
+  }
+
+  /** Metadata comes as its bytes; all calls of a client name the same version. */
+  private isText(version: string | undefined): boolean {
+    if (version === undefined || version === this.knownVersion) return true;
+    const bytes = Uint8Array.from(version, (letter) => letter.charCodeAt(0));
+    if (!isUtf8(bytes)) return false;
+    this.knownVersion = version;
+    return true;
   }
 
   private refuse(reply: UnaryReply, status: RpcStatus): CancelCall {

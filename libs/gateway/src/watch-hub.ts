@@ -133,8 +133,10 @@ export class WatchHub {
     this.watcherCount++;
     group.members++;
     if (group.interest.prevKv) this.prevKvCount++;
-    if (watcher.next > this.revision + 1) this.future.push(watcher);
-    else if (watcher.next === this.revision + 1) this.join(watcher);
+    // The feed may be behind what members have told: what is compacted is so even where it has not come by yet.
+    const compacted = watcher.next < this.core.router.compactRevision;
+    if (watcher.next > this.revision + 1 && !compacted) this.future.push(watcher);
+    else if (watcher.next === this.revision + 1 && !compacted) this.join(watcher);
     else {
       watcher.state = WatcherState.unsynced;
       group.unsynced.add(watcher);

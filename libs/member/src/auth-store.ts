@@ -234,9 +234,8 @@ export class AuthStore {
     if (role === undefined) return etcdErrors.roleNotFound;
     const granted = { type: permission.type, key: key.slice(), rangeEnd: rangeEnd.slice() };
     const others = role.permissions.filter((each) => !sameRange(each, key, rangeEnd));
-    const permissions = [...others, granted].sort(
-      (a, b) => compareBytes(a.key, b.key) || compareBytes(a.rangeEnd, b.rangeEnd),
-    );
+    // As in etcd by key alone: those of one key stay in the order in which they were granted.
+    const permissions = [...others, granted].sort((a, b) => compareBytes(a.key, b.key));
     this.putRole(store, { name, permissions });
     this.changed(store, true);
     return undefined;

@@ -26,6 +26,8 @@ export interface ClusterRequestsParts {
   readonly machine: StateMachine;
   readonly proposals: Proposals;
   readonly loop: ReadyLoop;
+  /** Whether the stream to that member is open. */
+  readonly isConnected: (id: bigint) => boolean;
 }
 
 /** A learner may vote when it has so much of the leader's log. */
@@ -95,8 +97,13 @@ export class ClusterRequests {
       (m) => m.name !== '' && (kind === 'add' || m.id !== change.memberId),
     ).length;
     const single = kind === 'add' && voters.length === 1 && started === 1;
-    if (!single && started < Math.floor(after / 2) + 1) return etcdErrors.memberNotEnoughStarted;
-    return undefined;
+    const quorum = Math.floor(after / 2) + 1;
+    if (!single && started < quorum) return etcdErrors.memberNotEnoughStarted;
+    // And those that answer: who is added has not started, who is down may go. A learner that is promoted answers.
+    const connected = (id: bigint): boolean => id === this.parts.memberId || this.parts.isConnected(id);
+    if (single || change.promote || (kind === 'remove' && !connected(change.memberId))) return undefined;
+    const active = voters.filter((m) => connected(m.id) && m.id !== change.memberId).length;
+    return active < quorum ? etcdErrors.unhealthy : undefined;
   }
 
   private isCaughtUp(id: bigint): boolean {

@@ -152,7 +152,9 @@ export class Member {
       loop,
       requestTimeoutMs,
     });
-    this.cluster = new ClusterRequests({ memberId, config, clock, digest, raft, machine, proposals, loop });
+    const isConnected = (id: bigint): boolean => peers.openSinceMs(id) !== undefined;
+    const clusterParts = { memberId, config, clock, digest, raft, machine, proposals, loop, isConnected };
+    this.cluster = new ClusterRequests(clusterParts);
     this.backups = new Backups({
       digest,
       log,

@@ -240,4 +240,20 @@ const members: Case[] = [
   },
 ];
 
-export const guardCases: readonly Case[] = [...limits, ...users, ...alarms, ...members];
+const downgrades: Case[] = [
+  {
+    name: '14 downgrades: versions that are none or not the next below, one at a time, one that there is not',
+    steps: [
+      [call('Downgrade', { action: 0, version: 'x' }), error('wrongDowngradeVersionFormat')],
+      [call('Downgrade', { action: 0, version: '3.4.0' }), error('invalidDowngradeTargetVersion')],
+      [call('Downgrade', { action: 2 }), error('noInflightDowngrade')],
+      [call('Downgrade', { action: 0, version: '3.6.0' })],
+      [call('Downgrade', { action: 1, version: '3.6.0' })],
+      [call('Downgrade', { action: 1, version: '3.6.0' }), error('downgradeInProcess')],
+      [call('Downgrade', { action: 0, version: '3.6.0' })],
+      [call('Downgrade', { action: 2 })],
+    ],
+  },
+];
+
+export const guardCases: readonly Case[] = [...downgrades, ...limits, ...users, ...alarms, ...members];
