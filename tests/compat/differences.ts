@@ -5,6 +5,7 @@
  * A row turns etcd's answer into the one that Quoin must give, so that the rest of the answer is compared all the same.
  */
 
+import { etcdErrors } from '@quoin/contracts';
 import type { Plain, PlainFields } from './message.ts';
 import type { OracleVersion } from './oracle.ts';
 import { type Step, signInTexts } from './step.ts';
@@ -63,6 +64,37 @@ export const differences: readonly Difference[] = [
       isError(etcd) &&
       isError(quoin) &&
       signInTexts.has(String(quoin['text']))
+        ? quoin
+        : undefined,
+  },
+  {
+    id: 'txn-of-nothing',
+    oracles: ['3.7', '3.4'],
+    request: 'a txn without compares and operations, by nobody, while authentication is on',
+    etcd: 'succeeds: there is nothing to check',
+    quoin: '`etcdserver: user name is empty`',
+    why: 'Nobody may ask for anything.',
+    adapt: (step, etcd, quoin) => {
+      if (!('rpc' in step) || step.rpc !== 'Txn' || !isFields(etcd) || !isFields(quoin)) return undefined;
+      const parts = ['compare', 'success', 'failure'].map((name) => step.request[name] ?? []) as unknown[][];
+      const empty = parts.every((part) => part.length === 0);
+      return empty && quoin['text'] === etcdErrors.userEmpty.message ? quoin : undefined;
+    },
+  },
+  {
+    id: 'user-without-name',
+    oracles: ['3.7', '3.4'],
+    request: 'UserGet of the user without a name, by nobody, while authentication is on',
+    etcd: '`etcdserver: user name not found`: nobody asks for himself',
+    quoin: '`etcdserver: user name is empty`',
+    why: 'Nobody may ask for anything.',
+    adapt: (step, etcd, quoin) =>
+      'rpc' in step &&
+      step.rpc === 'UserGet' &&
+      (step.request['name'] ?? '') === '' &&
+      isError(etcd) &&
+      isError(quoin) &&
+      quoin['text'] === etcdErrors.userEmpty.message
         ? quoin
         : undefined,
   },

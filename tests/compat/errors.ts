@@ -22,5 +22,6 @@ export const notProduced: Partial<Record<EtcdErrorName, string>> = {
   canceled: 'who has canceled a call is not told how it ended; traces and metrics are',
   deadlineExceeded:
     'etcd itself sends `context deadline exceeded`, and for what went through the log `request timed out`',
+  noInflightDowngrade: 'etcd 3.7 itself takes CANCEL for done when there is none',
   clusterVersionUnavailable: 'only in the moment before a new cluster has agreed on its version',
 };

@@ -1,9 +1,11 @@
 /** docs/compat.md shows the very tables that the comparer works with. UPDATE_DOCS=1 writes them there. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type EtcdErrorName, etcdErrors } from '@quoin/contracts';
 import { expect, test } from 'vitest';
 import { repositoryRoot } from '../support/child.ts';
 import { differences } from './differences.ts';
+import { notProduced } from './errors.ts';
 import { notCompared } from './normalise.ts';
 
 const path = join(repositoryRoot, 'docs', 'compat.md');
@@ -12,6 +14,13 @@ const tables: Record<string, string[][]> = {
   'not-compared': [
     ['field', 'what is compared instead'],
     ...notCompared.map(({ field, instead }) => [field, instead]),
+  ],
+  errors: [
+    ['error', 'why a client of Quoin does not see it, or no test makes it'],
+    ...Object.entries(notProduced).map(([name, why]) => [
+      `\`${etcdErrors[name as EtcdErrorName].message}\``,
+      why,
+    ]),
   ],
   differences: [
     ['row', 'etcd', 'request', 'etcd’s answer', 'Quoin’s answer', 'why'],

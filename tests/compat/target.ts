@@ -109,7 +109,12 @@ export class Target {
     const { compacted } = session;
     const later = this.beginsLater(session);
     const silent = compacted || later;
-    const revision = await session.askProgress(this.bindings, silent ? 80 : catchUpLimitMs);
+    const revision = await session.askProgress(
+      this.bindings,
+      silent ? 80 : catchUpLimitMs,
+      // The gateway may not have heard yet of what another has acknowledged.
+      this.spread ? this.newest : 0,
+    );
     return revision === undefined
       ? { progress: 'none', compacted, later, newest: this.newest }
       : { progress: revision };

@@ -82,14 +82,14 @@ export class WatchSession {
     return (await answer) ?? this.silence();
   }
 
-  /** Asks for progress until an answer comes or the time is over. Undefined: none came. */
-  async askProgress(bindings: Bindings, limitMs: number): Promise<number | undefined> {
+  /** Asks for progress until an answer of at least that revision comes or the time is over. Undefined: none came. */
+  async askProgress(bindings: Bindings, limitMs: number, atLeast = 0): Promise<number | undefined> {
     const until = performance.now() + limitMs;
     let answered = false;
     while (!answered && this.ending === undefined && performance.now() < until && this.live.size > 0) {
       const turn = new Promise<void>((resolve) => {
         this.progress.push(() => {
-          answered = true;
+          answered = this.progressed >= atLeast;
           resolve();
         });
         setTimeout(resolve, 40);

@@ -242,11 +242,11 @@ const members: Case[] = [
 
 const downgrades: Case[] = [
   {
-    name: '14 downgrades: versions that are none or not the next below, one at a time, one that there is not',
+    name: '14 downgrades: versions that are none or not the next below, one at a time',
     steps: [
       [call('Downgrade', { action: 0, version: 'x' }), error('wrongDowngradeVersionFormat')],
       [call('Downgrade', { action: 0, version: '3.4.0' }), error('invalidDowngradeTargetVersion')],
-      [call('Downgrade', { action: 2 }), error('noInflightDowngrade')],
+      [call('Downgrade', { action: 2 }), { header: header(0) }],
       [call('Downgrade', { action: 0, version: '3.6.0' })],
       [call('Downgrade', { action: 1, version: '3.6.0' })],
       [call('Downgrade', { action: 1, version: '3.6.0' }), error('downgradeInProcess')],

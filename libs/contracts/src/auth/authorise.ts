@@ -85,10 +85,9 @@ export function authorise(
     case 'ownUser':
     case 'ownRole': {
       const name = firstText(request);
-      // As with etcd nobody may ask for the user without a name, whom there cannot be.
       const own =
         rule === 'ownUser' ? name === by.user : authority.of(by.user)?.roles.includes(name) === true;
-      return own ? undefined : rootError(authority, by);
+      return own && by.user !== '' ? undefined : rootError(authority, by);
     }
     default:
       return etcdErrors.permissionDenied;
