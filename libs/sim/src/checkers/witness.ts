@@ -3,7 +3,7 @@
  * first member to apply an index moves the model; all others must apply the same entry there.
  *
  *   election safety      one leader in a term                              (Raft §5.2)
- *   leader completeness  who leads has every entry that anybody applied    (§5.4)
+ *   leader completeness  who leads has every entry of terms up to his that anybody applied    (§5.4)
  *   state machine safety the same entry at the same index, everywhere      (§5.4.3)
  *   order                a life applies index after index, terms never fall
  */
@@ -138,10 +138,11 @@ export class Witness {
     if (other === node.name) return;
     if (other !== undefined) this.violation(`${other} and ${node.name} both lead in term ${state.term}`);
     this.leaders.set(state.term, node.name);
-    if (lastIndex < this.highest) {
-      this.violation(`${node.name} leads with a log up to ${lastIndex}; ${this.highest} was applied`);
+    const required = this.requiredOf(state.term);
+    if (lastIndex < required) {
+      this.violation(`${node.name} leads with a log up to ${lastIndex}; ${required} was applied`);
     }
-    for (let index = this.highest; index > 0; index--) {
+    for (let index = required; index > 0; index--) {
       const term = termAt(index);
       if (term === -1) break;
       const seen = this.entries[index];
@@ -150,5 +151,15 @@ export class Witness {
       }
     }
     this.onLeader(node, state.term);
+  }
+
+  /**
+   * What a leader of that term must have: all that was applied of terms up to it. Who was paused on the way to the lead may
+   * come to it when a later term has long gone on without him.
+   */
+  private requiredOf(term: number): number {
+    let index = this.highest;
+    while (index > 1 && (this.entries[index]?.term ?? 0) > term) index--;
+    return index;
   }
 }
