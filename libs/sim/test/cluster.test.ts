@@ -25,6 +25,22 @@ test('three members: put at the leader, get through any, states are equal', () =
   expectEqualStates(cluster);
 });
 
+test('followers hear of the last put of a stream long before the next heartbeat, and of a put that comes alone', () => {
+  const { cluster, client } = started(2);
+  const lags: number[] = [];
+  for (let round = 0; round < 20; round++) {
+    // One round begins anywhere between two heartbeats, which are 100 ms apart.
+    cluster.run(137);
+    for (let i = 0; i <= round % 4; i++) client.ok(Method.put, putRequest(`k${i}`, `v${round}`));
+    const { revision } = readHeader(client.ok(Method.put, putRequest('last', `v${round}`)));
+    let lagMs = 0;
+    const behind = () => cluster.nodes.some((node) => node.member!.status().revision < revision);
+    for (; behind(); lagMs++) cluster.run(1);
+    lags.push(lagMs);
+  }
+  expect(Math.max(...lags)).toBeLessThan(20);
+});
+
 test('members publish their names and client URLs', () => {
   const { cluster, client } = started(3);
   cluster.run(2_000);
