@@ -263,6 +263,26 @@ test('a flood of frames that carry nothing ends the connection', () => {
   }
 });
 
+test.each([0, 10])('a flood of CONTINUATION frames of %d bytes ends the connection', (bytes) => {
+  const peer = new Peer();
+  peer.say(frame(1, 0, 1, post.subarray(0, 3)));
+  let code: number | undefined;
+  let frames = 0;
+  for (; frames < 1_000 && code === undefined; frames++)
+    code = Peer.goAway(peer.say(frame(9, 0, 1, new Uint8Array(bytes))));
+  expect(code).toBe(ErrorCode.enhanceYourCalm);
+  expect(frames).toBeLessThanOrEqual(64);
+});
+
+test('a flood of empty DATA frames ends the connection', () => {
+  const peer = new Peer({ maxIdleFramesPerSecond: 100 });
+  peer.say(frame(1, endHeaders, 1, post));
+  let code: number | undefined;
+  for (let i = 0; i < 200 && code === undefined; i++) code = Peer.goAway(peer.say(frame(0, 0, 1, [])));
+  expect(code).toBe(ErrorCode.enhanceYourCalm);
+  expect(peer.requests[0]!.aborted).toBeDefined();
+});
+
 test('requests that are reset at once are counted, slow ones are not', () => {
   const rapid = new Peer({ maxIdleFramesPerSecond: 100 });
   let code: number | undefined;
