@@ -4,9 +4,9 @@
  * One that was added to a running cluster asks the others which cluster this is and which member it is itself, told
  * apart by its peer URLs.
  *
- *   dial each other member in turn ──hello without cluster id──► answer: cluster id, members
- *        ▲                                                          │ this member's URLs are among them
- *        └── no answer: the next one, again after a pause ◄── not ──┘      └──► ids
+ *   dial all other members ──hello without cluster id──► answers: cluster id, members, index
+ *        ▲                                                   │ this member's URLs are among those of the newest
+ *        └── no answer: again after a pause ◄────────────────┘      └──► ids
  *
  * Then, and before a member of a new cluster takes part, all are asked whether that id is new to them. If its directory
  * was lost it has forgotten what it voted for and acknowledged, and could undo what a quorum with it has decided. Whom
@@ -26,9 +26,10 @@ export interface Introduction {
   readonly clusterId: bigint;
   readonly memberId: bigint;
   readonly members: readonly MemberInfo[];
+  /** The index that this is known as of; 0 for what a new cluster begins with. */
+  readonly appliedIndex: number;
 }
 
-const answerTimeoutMs = 3_000;
 /** A first start waits so long for members that do not even refuse. */
 const newcomerTimeoutMs = 1_500;
 const pauseMs = 500;
@@ -48,25 +49,39 @@ export function introduce(
   }
   const attempt = (number: number): void => {
     if (number === attemptsMax) return cb(new Error(`no member answered: ${urls.join(', ')}`), null);
-    ask(ports, urls[number % urls.length]!, 0n, answerTimeoutMs, (answer) => {
-      if (answer === undefined) {
-        ports.timers.after(number % urls.length === urls.length - 1 ? pauseMs : 0, () => attempt(number + 1));
+    askAll(ports, urls, (answers) => {
+      if (answers.length === 0) {
+        ports.timers.after(pauseMs, () => attempt(number + 1));
         return;
       }
+      // Who lags may not have heard of this member yet, or take it for one that had its URLs before and was removed.
+      const { clusterId, members, appliedIndex } = answers.reduce((a, b) =>
+        b.appliedIndex > a.appliedIndex ? b : a,
+      );
       const wanted = [...config.advertisePeerUrls].sort().join();
-      const own = answer.members.find((member) => [...member.peerUrls].sort().join() === wanted);
-      if (own === undefined) {
-        cb(
-          new Error(`the cluster has no member with the peer URLs ${wanted}: add it first (member add)`),
-          null,
-        );
-        return;
-      }
-      const { clusterId, members } = answer;
-      cb(null, { clusterId, members, memberId: own.id });
+      const own = members.find((member) => [...member.peerUrls].sort().join() === wanted);
+      if (own !== undefined) return cb(null, { clusterId, members, appliedIndex, memberId: own.id });
+      const problem = `the cluster has no member with the peer URLs ${wanted}: add it first (member add)`;
+      cb(new Error(problem), null);
     });
   };
   attempt(0);
+}
+
+/** Those that answered in time. */
+function askAll(
+  ports: MemberPorts,
+  urls: readonly string[],
+  cb: (answers: readonly ClusterAnswer[]) => void,
+): void {
+  const answers: ClusterAnswer[] = [];
+  let waiting = urls.length;
+  for (const url of urls) {
+    ask(ports, url, 0n, newcomerTimeoutMs, (answer) => {
+      if (answer !== undefined) answers.push(answer);
+      if (--waiting === 0) cb(answers);
+    });
+  }
 }
 
 /** Asks all others at once. The error is one line for the operator. */
@@ -97,7 +112,9 @@ export function checkNewcomer(
 function newcomerProblem(self: Introduction, answer: ClusterAnswer): string | undefined {
   const id = hexId(self.memberId);
   const again = 'start it with an empty data directory and --initial-cluster-state existing';
-  if (answer.members.every((member) => member.id !== self.memberId)) {
+  // Who is behind what this one was told may not have heard of it yet.
+  const isCurrent = answer.appliedIndex >= self.appliedIndex;
+  if (isCurrent && answer.members.every((member) => member.id !== self.memberId)) {
     return `member ${id} has been permanently removed from the cluster: add it as a new one (member add), then ${again}`;
   }
   if (!answer.tookPart) return undefined;
@@ -131,8 +148,9 @@ function ask(
   channel.onClose = () => end(undefined);
   channel.onMessage = (bytes) => {
     try {
-      const { hello, members, tookPart } = decodePeerBatch(bytes);
-      end(hello === undefined ? undefined : { clusterId: hello.clusterId, members, tookPart });
+      const { hello, members, tookPart, appliedIndex } = decodePeerBatch(bytes);
+      if (hello === undefined) return end(undefined);
+      end({ clusterId: hello.clusterId, members, tookPart, appliedIndex });
     } catch {
       end(undefined);
     }

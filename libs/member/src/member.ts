@@ -447,6 +447,7 @@ export class Member {
       isStarted: (id) => this.machine.membership.isStarted(id),
       onRemoved: () => this.removed(),
       members: () => this.machine.membership.members,
+      appliedIndex: () => this.machine.store.appliedIndex,
       onMessages: (messages) => this.loop.receive(messages),
       onChunk: (from, chunk, reply) => this.transfer.chunk(from, chunk, reply),
       onAck: (from, ack) => this.transfer.acknowledged(from, ack),

@@ -42,14 +42,16 @@ export interface PeerBatch {
   readonly members: readonly MemberInfo[];
   /** With members: the one that asked has taken part in the cluster before. */
   readonly tookPart: boolean;
+  /** With members: the index that they are of. */
+  readonly appliedIndex: number;
 }
 
 const writer = new WireWriter();
 
 /** A batch of the parts that are given. */
 export function peerBatch(parts: Partial<PeerBatch>): PeerBatch {
-  const { hello, messages = [], chunks = [], ack, members = [], tookPart = false } = parts;
-  return { hello, messages, chunks, ack, members, tookPart };
+  const { hello, messages = [], chunks = [], ack, members = [], tookPart = false, appliedIndex = 0 } = parts;
+  return { hello, messages, chunks, ack, members, tookPart, appliedIndex };
 }
 
 export function encodePeerBatch(batch: PeerBatch): Uint8Array {
@@ -77,6 +79,7 @@ export function encodePeerBatch(batch: PeerBatch): Uint8Array {
   }
   for (const member of batch.members) w.bytesItem(42, encodeMemberRecord(member));
   w.bool(48, batch.tookPart);
+  w.uint(56, batch.appliedIndex);
   return w.finish();
 }
 
@@ -147,6 +150,7 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
   const chunks: SnapshotChunk[] = [];
   const members: MemberInfo[] = [];
   let tookPart = false;
+  let appliedIndex = 0;
   while (r.more()) {
     const tag = r.tag();
     if (tag === 18) {
@@ -164,9 +168,10 @@ export function decodePeerBatch(bytes: Uint8Array): PeerBatch {
       r.leave(outer);
     } else if (tag === 42) members.push(decodeMemberRecord(r.bytes()));
     else if (tag === 48) tookPart = r.bool();
+    else if (tag === 56) appliedIndex = r.uint53();
     else r.skip(tag);
   }
-  return { hello, messages, chunks, ack, members, tookPart };
+  return { hello, messages, chunks, ack, members, tookPart, appliedIndex };
 }
 
 function readHello(r: WireReader): PeerHello {

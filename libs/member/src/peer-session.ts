@@ -54,6 +54,8 @@ export interface PeersOptions {
   readonly onRemoved: () => void;
   /** The cluster as it is now, for those who are about to join. */
   readonly members: () => readonly MemberInfo[];
+  /** The index that they are of. */
+  readonly appliedIndex: () => number;
   readonly onMessages: (messages: readonly Message[]) => void;
   readonly onChunk: (from: bigint, chunk: SnapshotChunk, reply: (ack: SnapshotAck) => void) => void;
   readonly onAck: (from: bigint, ack: SnapshotAck) => void;
@@ -390,10 +392,12 @@ class IncomingPeer {
 
   /** Somebody starts with an empty directory: does not know the cluster yet, or asks whether it is new to it. */
   private introduce(asker: bigint): void {
-    const { clusterId, memberId, members, isStarted } = this.options;
+    const { clusterId, memberId, members, appliedIndex, isStarted } = this.options;
     const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: asker };
     const tookPart = asker !== 0n && isStarted(asker);
-    this.channel.send(encodePeerBatch(peerBatch({ hello, members: members(), tookPart })));
+    this.channel.send(
+      encodePeerBatch(peerBatch({ hello, members: members(), tookPart, appliedIndex: appliedIndex() })),
+    );
   }
 
   private greeted(hello: PeerHello | undefined): boolean {

@@ -99,7 +99,7 @@ class Bootstrap {
 
   private begin(): void {
     if (this.config.initialClusterState === 'new') {
-      const initial = initialMembership(this.config, this.ports);
+      const initial = { ...initialMembership(this.config, this.ports), appliedIndex: 0 };
       this.check(initial, bootstrapState(initial.members.map((member) => member.id)));
       return;
     }

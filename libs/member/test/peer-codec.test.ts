@@ -62,6 +62,7 @@ const batch: fc.Arbitrary<PeerBatch> = fc.record({
     { maxLength: 2 },
   ),
   tookPart: fc.boolean(),
+  appliedIndex: counter,
   ack: fc.option(fc.record({ transfer: counter, nextSequence: counter, error: fc.string() }), {
     nil: undefined,
   }),

@@ -2,7 +2,7 @@ import { utf8 } from '@quoin/base';
 import { Method } from '@quoin/contracts';
 import { etcd, LinkClient, peerUrl } from '@quoin/sim';
 import { expect, test } from 'vitest';
-import { expectEqualStates, started } from './cluster-support.ts';
+import { emptied, expectEqualStates, started } from './cluster-support.ts';
 
 const { idRequest, putRequest, rangeRequest, readKvs, varint } = etcd;
 
@@ -136,5 +136,40 @@ test('a member that was away while the leader was added comes back', () => {
   cluster.startNode(away);
   cluster.run(3_000);
   expect(away.member?.status().leader).toBe(id);
+  expectEqualStates(cluster);
+});
+
+// It asked one member after the other and believed the first: one that was cut off from the rest told it the id that had been
+// removed, and it was refused as removed for ever.
+test('who joins under the URL of a removed member is not misled by a member that lags', () => {
+  const { cluster, client } = started(86, 5);
+  cluster.run(2_000);
+  const [lagging, ...rest] = cluster.nodes;
+  const old = rest.pop()!;
+  const removed = old.member!.memberId;
+  for (const node of [...rest, old]) {
+    cluster.network.cut(lagging!.name, node.name);
+    cluster.network.cut(node.name, lagging!.name);
+  }
+  cluster.run(3_000);
+  client.ok(Method.memberRemove, idRequest(removed));
+  cluster.run(1_500);
+  client.ok(Method.memberAdd, addRequest(peerUrl(old.name), true));
+  cluster.run(200);
+  const fresh = emptied(cluster, old, 9);
+  fresh.joins = true;
+  cluster.network.heal();
+  // Only the one that joins reaches it.
+  for (const node of rest) {
+    cluster.network.cut(lagging!.name, node.name);
+    cluster.network.cut(node.name, lagging!.name);
+  }
+  cluster.startNode(fresh);
+  cluster.run(5_000);
+  expect(fresh.failure).toBe(undefined);
+  expect(fresh.running).toBe(true);
+  expect(fresh.member!.memberId).not.toBe(removed);
+  cluster.heal();
+  cluster.run(5_000);
   expectEqualStates(cluster);
 });
