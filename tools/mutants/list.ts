@@ -173,7 +173,7 @@ export const mutants: readonly Mutant[] = [
     about:
       'A new leader counts leases from when they were granted, and ends those that were kept alive (etcd 15247).',
     file: 'libs/member/src/lessor.ts',
-    find: '      lease.expiryMs = nowMs + lease.ttlSeconds * 1_000 + this.options.electionTimeoutMs;\n',
+    find: '      lease.expiryMs = promotedMs + seconds * 1_000 + this.options.electionTimeoutMs;\n',
     replace: '',
   },
   {
@@ -187,7 +187,7 @@ export const mutants: readonly Mutant[] = [
     name: 'state-depends-on-member',
     about: 'What is applied depends on who applies it, so that members drift apart (etcd 13766).',
     file: 'libs/member/src/apply.ts',
-    find: '    writeCounterBE(record, 0, Math.max(ttl, 0));',
-    replace: '    writeCounterBE(record, 0, Math.max(ttl, 0) + Number(this.options.memberId & 1n));',
+    find: 'leaseRecord(Math.max(ttl, 0), 0)',
+    replace: 'leaseRecord(Math.max(ttl, 0) + Number(this.options.memberId & 1n), 0)',
   },
 ];

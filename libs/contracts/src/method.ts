@@ -50,6 +50,7 @@ export const Method = {
   hashCheck: 70,
   hashReport: 71,
   repair: 72,
+  leaseCheckpoint: 73,
 } as const;
 export type Method = (typeof Method)[keyof typeof Method];
 

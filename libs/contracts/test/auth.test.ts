@@ -88,6 +88,7 @@ test('every RPC and every method on the link has a rule, and what has none is re
     Method.hashCheck,
     Method.hashReport,
     Method.repair,
+    Method.leaseCheckpoint,
   ];
   for (const [name, method] of Object.entries(Method)) {
     if (logOnly.includes(method)) expect(ruleOf(method), name).toBeUndefined();

@@ -40,6 +40,7 @@ import { AuthStore } from './auth-store.ts';
 import {
   type AlarmRequestView,
   type DowngradeRequestView,
+  decodeCheckpoints,
   readAlarm,
   readDowngrade,
   readMemberUpdate,
@@ -49,7 +50,7 @@ import {
 } from './cluster-messages.ts';
 import { Downgrade } from './downgrade.ts';
 import { LeaseUsers, PrefixCounts } from './fair-use.ts';
-import { type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
+import { type LeaseCheckpoint, type Lessor, leaseTtlMaxSeconds } from './lessor.ts';
 import { Membership } from './membership.ts';
 import { leaseCostBytes, putCost, txnCost } from './quota.ts';
 import { idKey, keyId, Table } from './records.ts';
@@ -205,12 +206,15 @@ export class StateMachine {
       case Method.leaseRevoke:
         return this.leaseRevoke(body);
       case Method.leaseExpire:
-        for (const id of decodeLeaseExpireRequest(body).ids) this.endLease(id, true);
+        for (const id of decodeLeaseExpireRequest(body).ids) this.endLease(BigInt.asIntN(64, id), true);
         return noReply;
       case Method.alarm:
         return this.alarm(readAlarm(body));
       case Method.attributes:
         return this.attributes(decodeAttributesRequest(body));
+      case Method.leaseCheckpoint:
+        for (const checkpoint of decodeCheckpoints(body)) this.checkpoint(checkpoint);
+        return noReply;
       case Method.downgrade:
         return this.applyDowngrade(readDowngrade(body));
       case Method.hashCheck:
@@ -312,9 +316,7 @@ export class StateMachine {
     if (this.leaseExists(id)) return etcdErrors.leaseExist;
     const problem = this.leaseUsers.problem(user, leaseLimit);
     if (problem !== undefined) return problem;
-    const record = new Uint8Array(8);
-    writeCounterBE(record, 0, Math.max(ttl, 0));
-    this.store.putRecord(Table.leases, idKey(id), record);
+    this.store.putRecord(Table.leases, idKey(id), leaseRecord(Math.max(ttl, 0), 0));
     this.options.lessor.granted(id, ttl, this.options.nowMs());
     this.leaseUsers.granted(this.store, id, user);
     this.options.onLeaseGranted();
@@ -327,6 +329,14 @@ export class StateMachine {
     if (!this.leaseExists(id)) return etcdErrors.leaseNotFound;
     this.endLease(id, false);
     return writeLeaseRevokeResponse(this.header());
+  }
+
+  private checkpoint(checkpoint: LeaseCheckpoint): void {
+    const { id, remainingSeconds } = checkpoint;
+    const lease = this.options.lessor.get(id);
+    if (lease === undefined || remainingSeconds < 0) return;
+    this.store.putRecord(Table.leases, idKey(id), leaseRecord(lease.ttlSeconds, remainingSeconds));
+    this.options.lessor.checkpointed(checkpoint);
   }
 
   /** Its keys go in sorted order and in one revision. A lease that is already gone is no mistake of an expiry. */
@@ -415,7 +425,8 @@ export class StateMachine {
     const { lessor, nowMs } = this.options;
     lessor.clear();
     this.store.scanRecords(Table.leases, (key, value) => {
-      lessor.granted(keyId(key), readCounterBE(value, 0), nowMs());
+      const left = value.length >= 16 ? readCounterBE(value, 8) : 0;
+      lessor.granted(BigInt.asIntN(64, keyId(key)), readCounterBE(value, 0), nowMs(), left);
     });
   }
 }
@@ -425,4 +436,11 @@ function loadMembership(store: Store): Membership {
   if (membership === undefined)
     throw new Error('the store holds no membership: it does not belong to a member');
   return membership;
+}
+
+function leaseRecord(ttlSeconds: number, remainingSeconds: number): Uint8Array {
+  const record = new Uint8Array(remainingSeconds > 0 ? 16 : 8);
+  writeCounterBE(record, 0, ttlSeconds);
+  if (remainingSeconds > 0) writeCounterBE(record, 8, remainingSeconds);
+  return record;
 }

@@ -12,6 +12,7 @@ import {
   HashKVRequestSchema,
   HashKVResponseSchema,
   HashResponseSchema,
+  LeaseCheckpointRequestSchema,
   type Member,
   MemberAddRequestSchema,
   MemberAddResponseSchema,
@@ -26,6 +27,7 @@ import {
 } from '@quoin/contracts/etcd';
 import type { Alarm } from './alarms.ts';
 import { clusterVersion, serverVersion } from './config.ts';
+import type { LeaseCheckpoint } from './lessor.ts';
 
 /** @throws WireError */
 export function readMemberAdd(body: Uint8Array): { peerUrls: string[]; learner: boolean } {
@@ -151,6 +153,24 @@ export function writeHashKvResponse(
     hashRevision: BigInt(hashRevision),
   });
   return toBinary(HashKVResponseSchema, response);
+}
+
+export function encodeCheckpoints(checkpoints: readonly LeaseCheckpoint[]): Uint8Array {
+  const request = create(LeaseCheckpointRequestSchema, {
+    checkpoints: checkpoints.map(({ id, remainingSeconds }) => ({
+      ID: id,
+      remainingTTL: BigInt(remainingSeconds),
+    })),
+  });
+  return toBinary(LeaseCheckpointRequestSchema, request);
+}
+
+/** @throws WireError */
+export function decodeCheckpoints(body: Uint8Array): LeaseCheckpoint[] {
+  return decodeRequest(LeaseCheckpointRequestSchema, body).checkpoints.map(({ ID, remainingTTL }) => ({
+    id: ID,
+    remainingSeconds: Number(remainingTTL),
+  }));
 }
 
 export interface DowngradeRequestView {

@@ -76,6 +76,8 @@ export interface MemberLimits {
   /** Memory of the store for what puts must know of keys. */
   readonly metaCacheBytes: number;
   readonly leaseRevokesPerSecond: number;
+  /** How often the leader writes down what is left of longer leases; 0: never, so a new leader begins them anew. */
+  readonly leaseCheckpointIntervalMs: number;
   readonly walSegmentBytes: number;
   /** Bytes that may wait for one peer; what comes on top is dropped, raft sends it again. */
   readonly maxPeerQueueBytes: number;
@@ -128,6 +130,7 @@ export const memberDefaults: MemberLimits = {
   flushBytes: 64 << 20,
   metaCacheBytes: metaCacheBytesDefault,
   leaseRevokesPerSecond: 1_000,
+  leaseCheckpointIntervalMs: 0,
   walSegmentBytes: 64 << 20,
   maxPeerQueueBytes: 64 << 20,
   maxLogEntriesPerMessageBytes: 1 << 20,

@@ -91,6 +91,7 @@ function leaseEntries(store: Store): Entry[] {
     writer.begin(32);
     writer.id(8, BigInt.asIntN(64, keyId(key)));
     writer.int(16, readCounterBE(value, 0));
+    if (value.length >= 16) writer.int(24, readCounterBE(value, 8));
     entries.push([key, writer.finish()]);
   });
   return entries;

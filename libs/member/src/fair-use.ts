@@ -141,7 +141,9 @@ export class LeaseUsers {
   load(store: Store): void {
     this.users.clear();
     this.counts.clear();
-    store.scanRecords(Table.leaseUsers, (key, value) => this.add(keyId(key), utf8Text(value)));
+    store.scanRecords(Table.leaseUsers, (key, value) => {
+      this.add(BigInt.asIntN(64, keyId(key)), utf8Text(value));
+    });
   }
 
   /** Why the user cannot have one more. `limit` as in the proposal: one more than he may have, 0 for no limit. */

@@ -12,6 +12,8 @@ import {
   writeLeaseTimeToLiveResponse,
 } from '@quoin/contracts';
 import type { StateMachine } from './apply.ts';
+import type { Call } from './call.ts';
+import { encodeCheckpoints } from './cluster-messages.ts';
 import type { IdGenerator, Lessor } from './lessor.ts';
 import type { LinkCall } from './link-session.ts';
 import type { MemberMetrics } from './member-metrics.ts';
@@ -31,15 +33,20 @@ export interface LeaseRequestsParts {
 
 const writer = new WireWriter(1024);
 
+/** Leases that get their time in one turn. */
+const promoteSlice = 5_000;
+
 export class LeaseRequests {
   private readonly parts: LeaseRequestsParts;
   /** True from the first entry of its own term that the leader applied: it knows every lease that was granted. */
   private primary: boolean;
+  private promoting: boolean;
   private waiting: { readonly call: LinkCall; readonly mayPass: () => boolean }[];
 
   constructor(parts: LeaseRequestsParts) {
     this.parts = parts;
     this.primary = false;
+    this.promoting = false;
     this.waiting = [];
   }
 
@@ -68,9 +75,24 @@ export class LeaseRequests {
     else if (mayPass()) this.answer(call);
   }
 
+  /** Gives every lease its time, in slices; those who ask wait for the end of that. */
   promote(): void {
+    this.promoting = true;
+    this.parts.lessor.beginPromote(this.parts.clock.monotonicMs());
+    this.parts.loop.wake();
+  }
+
+  /** Once a turn. True when there is more at once. */
+  pump(): boolean {
+    if (!this.promoting) return false;
+    if (!this.parts.lessor.stepPromote(promoteSlice)) return true;
+    this.promoting = false;
     this.primary = true;
-    this.parts.lessor.promote(this.parts.clock.monotonicMs());
+    this.answerWaiting();
+    return false;
+  }
+
+  private answerWaiting(): void {
     const waiting = this.waiting;
     this.waiting = [];
     for (const { call, mayPass } of waiting) if (mayPass()) this.answer(call);
@@ -78,6 +100,7 @@ export class LeaseRequests {
 
   demote(): void {
     this.primary = false;
+    this.promoting = false;
     this.parts.lessor.demote();
     const waiting = this.waiting;
     this.waiting = [];
@@ -93,6 +116,11 @@ export class LeaseRequests {
       for (const { call } of late) call.fail(etcdErrors.timeout);
     }
     if (!this.primary) return;
+    const checkpoints = lessor.takeCheckpoints(nowMs);
+    if (checkpoints.length > 0) {
+      const body = encodeCheckpoints(checkpoints);
+      proposals.add(Method.leaseCheckpoint, body, undefined, nowMs, nowMs + requestTimeoutMs);
+    }
     const ids = lessor.takeDue(nowMs);
     if (ids.length === 0) return;
     const body = encodeLeaseExpireRequest({ ids });
@@ -105,8 +133,32 @@ export class LeaseRequests {
   }
 
   private keepAlive(call: LinkCall): void {
-    const { clock, lessor, machine, metrics } = this.parts;
+    const { lessor } = this.parts;
     const { id } = readLeaseKeepAliveRequest(call.body);
+    if ((lessor.get(id)?.checkpointSeconds ?? 0) > 0) return this.forgetCheckpoint(call, id);
+    this.renew(call, id);
+  }
+
+  /** What was written down as left must be gone before the renewal is promised: a new leader would go by it. */
+  private forgetCheckpoint(call: LinkCall, id: bigint): void {
+    const { proposals, loop, clock } = this.parts;
+    const { deadlineMs, trace } = call;
+    const checkpoint: Call = {
+      deadlineMs,
+      caller: 'member',
+      trace,
+      reply: () => this.renew(call, id),
+      fail: (status) => call.fail(status),
+      notTaken: () => call.notTaken(),
+    };
+    const body = encodeCheckpoints([{ id, remainingSeconds: 0 }]);
+    proposals.add(Method.leaseCheckpoint, body, checkpoint, clock.monotonicMs(), deadlineMs);
+    loop.wake();
+  }
+
+  private renew(call: LinkCall, id: bigint): void {
+    const { clock, lessor, machine, metrics } = this.parts;
+    if (!this.primary) return call.notTaken();
     // The header is of before the renewal, as etcd's is.
     const header = machine.header();
     const ttl = lessor.renew(id, clock.monotonicMs());

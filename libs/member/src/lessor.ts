@@ -1,7 +1,7 @@
 /**
  * Leases: which exist (replicated, changed at apply only) and when they run out (the leader's business alone,
- * never written down). A leader that has just been elected gives every lease its full TTL again, because it does
- * not know what the last one had promised.
+ * written down only as checkpoints, if those are on). A leader that has just been elected gives every lease its full
+ * TTL again, or what its checkpoint says, because it does not know what the last one had promised.
  *
  *   granted ──expiry passed──► due ──LeaseExpire proposed──► revoking ──applied──► gone
  *      ▲                        │                               │
@@ -19,6 +19,16 @@ export interface Lease {
   expiryMs: number;
   /** An expiry or a revoke has been proposed: it will not be renewed any more. */
   revoking: boolean;
+  /** What a checkpoint said was left, in seconds: a new leader begins with that. 0: the whole TTL. */
+  checkpointSeconds: number;
+  /** The promotion since when it has its time. */
+  promotion: number;
+}
+
+export interface LeaseCheckpoint {
+  readonly id: bigint;
+  /** 0: the whole TTL. */
+  readonly remainingSeconds: number;
 }
 
 interface Due {
@@ -29,11 +39,18 @@ interface Due {
 export interface LessorOptions {
   readonly electionTimeoutMs: number;
   readonly revokesPerSecond: number;
+  /** How often the leader writes down what is left of long leases; 0 or left out: never. */
+  readonly checkpointIntervalMs?: number;
+}
+
+function newHeap(): Heap<Due> {
+  return new Heap<Due>((a, b) => a.atMs - b.atMs);
 }
 
 /** How long an expiry that was proposed may stay without outcome before it is proposed again. */
 const revokeRetryMs = 3_000;
 const revokeBatchMax = 500;
+const checkpointBatchMax = 1_000;
 
 export class Lessor {
   /** What shorter TTLs are raised to: a lease must outlive an election. */
@@ -42,6 +59,12 @@ export class Lessor {
   private readonly options: LessorOptions;
   /** One entry per lease while leading. A renewal does not touch it: an entry that comes up too early goes back. */
   private heap: Heap<Due> | undefined;
+  /** While leading, of those longer than the interval: when they are to be written down. */
+  private checkpoints: Heap<Due>;
+  /** Those that this promotion has not reached yet. */
+  private promoting: IterableIterator<Lease> | undefined;
+  private promotion: number;
+  private promotedMs: number;
   private revokeTokens: number;
   private tokensAtMs: number;
 
@@ -49,6 +72,10 @@ export class Lessor {
     this.options = options;
     this.ttlMinSeconds = Math.ceil((1.5 * options.electionTimeoutMs) / 1_000);
     this.heap = undefined;
+    this.checkpoints = newHeap();
+    this.promoting = undefined;
+    this.promotion = 0;
+    this.promotedMs = 0;
     this.revokeTokens = 0;
     this.tokensAtMs = 0;
   }
@@ -71,15 +98,26 @@ export class Lessor {
   /** The state is about to be loaded anew. */
   clear(): void {
     this.leases.clear();
-    if (this.heap !== undefined) this.heap = new Heap<Due>((a, b) => a.atMs - b.atMs);
+    this.checkpoints = newHeap();
+    if (this.heap !== undefined) this.heap = newHeap();
   }
 
   /** At apply, and when the state is loaded. */
-  granted(id: bigint, ttlSeconds: number, nowMs: number): void {
+  granted(id: bigint, ttlSeconds: number, nowMs: number, checkpointSeconds = 0): void {
     assert(!this.leases.has(id), () => `lease ${id} granted twice`);
-    const lease: Lease = { id, ttlSeconds, expiryMs: nowMs + ttlSeconds * 1_000, revoking: false };
+    const expiryMs = nowMs + ttlSeconds * 1_000;
+    const { promotion } = this;
+    const lease: Lease = { id, ttlSeconds, expiryMs, revoking: false, checkpointSeconds, promotion };
     this.leases.set(id, lease);
-    this.heap?.push({ lease, atMs: lease.expiryMs });
+    if (this.heap === undefined) return;
+    this.heap.push({ lease, atMs: lease.expiryMs });
+    this.scheduleCheckpoint(lease, nowMs);
+  }
+
+  /** At apply. */
+  checkpointed({ id, remainingSeconds }: LeaseCheckpoint): void {
+    const lease = this.leases.get(id);
+    if (lease !== undefined) lease.checkpointSeconds = remainingSeconds;
   }
 
   /** At apply. The heap's entry is dropped when it comes up. */
@@ -87,22 +125,70 @@ export class Lessor {
     this.leases.delete(id);
   }
 
-  /** This member has become the leader: every lease begins anew, and the old leader may have promised a little more. */
+  /** All at once: `beginPromote` and every step of it. */
   promote(nowMs: number): void {
-    const heap = new Heap<Due>((a, b) => a.atMs - b.atMs);
-    for (const lease of this.leases.values()) {
-      lease.expiryMs = nowMs + lease.ttlSeconds * 1_000 + this.options.electionTimeoutMs;
-      lease.revoking = false;
-      heap.push({ lease, atMs: lease.expiryMs });
-    }
-    this.heap = heap;
+    this.beginPromote(nowMs);
+    while (!this.stepPromote(Number.POSITIVE_INFINITY));
+  }
+
+  /**
+   * This member has become the leader: every lease begins anew, or with what was written down as left of it, and the old
+   * leader may have promised a little more. Each gets its time in `stepPromote`; nothing is to be asked before the end.
+   */
+  beginPromote(nowMs: number): void {
+    this.heap = newHeap();
+    this.checkpoints = newHeap();
+    this.promotion++;
+    this.promotedMs = nowMs;
+    this.promoting = this.leases.values();
     this.revokeTokens = 0;
     this.tokensAtMs = nowMs;
   }
 
+  /** About so many more; true when all have their time. */
+  stepPromote(max: number): boolean {
+    const { heap, promoting, promotedMs } = this;
+    if (heap === undefined || promoting === undefined) return true;
+    for (let left = max; left > 0; left--) {
+      const next = promoting.next();
+      if (next.done === true) {
+        this.promoting = undefined;
+        return true;
+      }
+      const lease = next.value;
+      // Granted since the promotion began.
+      if (lease.promotion === this.promotion) continue;
+      const seconds = lease.checkpointSeconds > 0 ? lease.checkpointSeconds : lease.ttlSeconds;
+      lease.promotion = this.promotion;
+      lease.expiryMs = promotedMs + seconds * 1_000 + this.options.electionTimeoutMs;
+      lease.revoking = false;
+      heap.push({ lease, atMs: lease.expiryMs });
+      this.scheduleCheckpoint(lease, promotedMs);
+    }
+    return false;
+  }
+
   demote(): void {
     this.heap = undefined;
+    this.checkpoints = newHeap();
+    this.promoting = undefined;
     for (const lease of this.leases.values()) lease.revoking = false;
+  }
+
+  /** What is to be written down now, as etcd does it; a lease that has just been renewed has nothing to tell. */
+  takeCheckpoints(nowMs: number): LeaseCheckpoint[] {
+    const { checkpoints } = this;
+    const due: LeaseCheckpoint[] = [];
+    for (let top = checkpoints.peek(); top !== undefined && top.atMs <= nowMs; top = checkpoints.peek()) {
+      if (due.length >= checkpointBatchMax) break;
+      checkpoints.pop();
+      const { lease } = top;
+      if (this.leases.get(lease.id) !== lease || lease.expiryMs <= nowMs) continue;
+      const remainingSeconds = Math.ceil((lease.expiryMs - nowMs) / 1_000);
+      if (remainingSeconds < lease.ttlSeconds) due.push({ id: lease.id, remainingSeconds });
+      this.scheduleCheckpoint(lease, nowMs);
+    }
+    return due;
   }
 
   /** The granted TTL in seconds; 0 when there is no such lease or its end has been decided. */
@@ -143,6 +229,12 @@ export class Lessor {
       heap.push(top);
     }
     return due;
+  }
+
+  private scheduleCheckpoint(lease: Lease, nowMs: number): void {
+    const intervalMs = this.options.checkpointIntervalMs ?? 0;
+    if (intervalMs <= 0 || lease.ttlSeconds * 1_000 <= intervalMs) return;
+    this.checkpoints.push({ lease, atMs: nowMs + intervalMs });
   }
 
   private refill(nowMs: number): void {

@@ -106,8 +106,12 @@ export class Member {
     this.stopping = false;
     this.stopped = false;
     this.raft = this.makeRaft(state);
-    const { electionTimeoutMs, leaseRevokesPerSecond: revokesPerSecond } = config;
-    this.lessor = new Lessor({ electionTimeoutMs, revokesPerSecond });
+    const { electionTimeoutMs, leaseRevokesPerSecond, leaseCheckpointIntervalMs } = config;
+    const rates = {
+      revokesPerSecond: leaseRevokesPerSecond,
+      checkpointIntervalMs: leaseCheckpointIntervalMs,
+    };
+    this.lessor = new Lessor({ electionTimeoutMs, ...rates });
     this.metrics = this.makeMetrics();
     observer.metrics = this.metrics;
     this.machine = this.makeMachine(state);
@@ -271,11 +275,12 @@ export class Member {
   /** Work of a turn after the commit; what is read here sees whole entries only. True when there is more at once. */
   private afterApply(): boolean {
     const maintaining = this.maintenance.pump();
+    const promoting = this.leases.pump();
     const reading = this.requests.pump();
     const feeding = this.machine.store.hub.pump(hashStepBytes);
     const backing = this.backups.pump();
     const sending = this.transfer.pump();
-    return reading || feeding || backing || sending || maintaining;
+    return reading || feeding || backing || sending || maintaining || promoting;
   }
 
   private flush(): void {

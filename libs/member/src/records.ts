@@ -3,7 +3,7 @@
  * along by snapshots, and so the same on every member at the same applied index.
  *
  *   table      key                     value
- *   leases     lease id, 8 bytes BE    TTL in seconds, 8 bytes BE
+ *   leases     lease id, 8 bytes BE    TTL in seconds, 8 bytes BE, [what a checkpoint says is left, 8 bytes BE]
  *   members    member id, 8 bytes BE   MemberInfo
  *   removed    member id, 8 bytes BE   (empty)         an id that was removed never comes back
  *   started    member id, 8 bytes BE   (empty)         it has taken part: with an empty directory it is refused

@@ -112,6 +112,9 @@ function operatorError(error: unknown, config: NodeConfig, dataDir: string): unk
   return error;
 }
 
+/** etcd's. */
+const leaseCheckpointIntervalMs = 300_000;
+
 const plain = 'text/plain; charset=utf-8';
 const json = 'application/json';
 
@@ -173,6 +176,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         slowApplyMs: config.warningApplyDurationMs,
         corruptCheckIntervalMs: config.corruptCheckIntervalMs,
         initialCorruptCheck: config.gates.InitialCorruptCheck,
+        leaseCheckpointIntervalMs: config.gates.LeaseCheckpoint ? leaseCheckpointIntervalMs : 0,
         autoCompactionMode: config.autoCompactionMode,
         autoCompactionRetention: config.autoCompactionRetention,
         compactionBatchLimit: config.compactionBatchLimit,

@@ -239,8 +239,13 @@ test.each([
   ],
   [
     'gate not built yet',
-    ['--feature-gates=LeaseCheckpoint=true'],
-    '--feature-gates LeaseCheckpoint=true is not supported: the feature is not built yet',
+    ['--feature-gates=PriorityRequest=true'],
+    '--feature-gates PriorityRequest=true is not supported: the feature is not built yet',
+  ],
+  [
+    'gate without the one it needs',
+    ['--feature-gates=LeaseCheckpointPersist=true'],
+    '--feature-gates LeaseCheckpointPersist=true needs LeaseCheckpoint=true',
   ],
   [
     'strange level',

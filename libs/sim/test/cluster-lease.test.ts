@@ -127,3 +127,76 @@ test('many leases that end together are revoked at the bounded rate', () => {
   cluster.run(3_000);
   expect(count()).toBe(0);
 });
+
+test('with checkpoints a new leader goes on with what was left, and a renewal undoes that', () => {
+  const { cluster, client } = started(38, 3, { leaseCheckpointIntervalMs: 10_000 });
+  for (const id of [7n, 8n]) client.ok(Method.leaseGrant, leaseGrantRequest(100, id));
+  client.ok(Method.leaseGrant, leaseGrantRequest(9, 9n));
+  cluster.run(45_000);
+  // Renewed right before the change: it has its whole TTL, whatever was written down.
+  expect(varint(client.ok(Method.leaseKeepAlive, idRequest(8n)), 24)).toBe(100n);
+  cluster.crash(cluster.leader()!);
+  cluster.waitForLeader();
+  cluster.run(500);
+  const left = Number(ttlOf(client, 7n).ttl);
+  expect(left).toBeGreaterThan(45);
+  expect(left).toBeLessThan(75);
+  expect(Number(ttlOf(client, 8n).ttl)).toBeGreaterThan(95);
+  expect(ttlOf(client, 9n).ttl).toBe(-1n);
+  cluster.start();
+  expectEqualStates(cluster);
+  // All restart: what was written down is still there.
+  for (const node of cluster.nodes) cluster.crash(node);
+  cluster.start();
+  cluster.waitForLeader();
+  cluster.run(500);
+  expect(Number(ttlOf(client, 7n).ttl)).toBeLessThan(75);
+  cluster.run(80_000);
+  expect(ttlOf(client, 7n).ttl).toBe(-1n);
+  expectEqualStates(cluster);
+});
+
+test('a lease with a negative id runs out, too, also after a restart', () => {
+  const { cluster, client } = started(39);
+  for (const id of [-5n, -6n]) client.ok(Method.leaseGrant, leaseGrantRequest(id === -5n ? 3 : 40, id));
+  client.ok(Method.put, putRequest('b', '1', { lease: -5n }));
+  client.ok(Method.put, putRequest('c', '1', { lease: -6n }));
+  cluster.run(6_000);
+  expect(keysOf(client)).toEqual(['c']);
+  for (const node of cluster.nodes) cluster.crash(node);
+  cluster.start();
+  cluster.waitForLeader();
+  expect(Number(ttlOf(client, -6n).ttl)).toBeGreaterThan(20);
+  client.ok(Method.leaseRevoke, idRequest(-6n));
+  expect(keysOf(client)).toEqual([]);
+  expectEqualStates(cluster);
+});
+
+// LEASES=100000 for the full storm.
+test('many leases: none ends early, none later than 2 s and what the revoke rate takes; a new leader loses none', () => {
+  const { cluster, client } = started(40, 3, { leaseRevokesPerSecond: 5_000 });
+  const count = Number(process.env['LEASES'] ?? 20_000);
+  let granted = 0;
+  const ttlSeconds = 60;
+  for (let id = 1n; id <= BigInt(count); id++) {
+    client.request(Method.leaseGrant, leaseGrantRequest(ttlSeconds, id), (answer) => {
+      if (answer.kind === 'ok') granted++;
+    });
+    if (id % 5_000n === 0n) cluster.run(20);
+  }
+  expect(cluster.runUntil(() => granted === count, 30_000)).toBe(true);
+  const leases = (): number =>
+    etcd.fields(client.ok(Method.leaseLeases, new Uint8Array(0), cluster.leader()), 18).length;
+  cluster.crash(cluster.leader()!);
+  cluster.waitForLeader();
+  const ledMs = cluster.scheduler.nowMs;
+  cluster.run(1_000);
+  expect(leases()).toBe(count);
+  // The full TTL and an election timeout more from the new leader on.
+  cluster.run(ledMs + ttlSeconds * 1_000 - cluster.scheduler.nowMs);
+  expect(leases()).toBe(count);
+  cluster.run(1_000 + 2_000 + (count / 5_000) * 1_000);
+  expect(leases()).toBe(0);
+  cluster.start();
+  expectEqualStates(cluster);
+});
