@@ -1,19 +1,22 @@
 /**
  * `npm run compat -- --ops 50000 --seed 1 [--oracle 3.7|3.4] [--shapes node,cluster]`: random requests to real etcd and
- * to Quoin, every answer compared. Ends with code 1 on a difference that the table does not explain.
+ * to Quoin, every answer compared. `--fuzz 300`: so many mutations of each RPC's request instead. Ends with code 1 on a difference that the table does not explain.
  */
 import { parseArgs } from 'node:util';
-import { findOracle } from './oracle.ts';
+import { fuzzRun } from './fuzz-run.ts';
+import { findOracle, type Oracle } from './oracle.ts';
 import { type RandomRunResult, randomRun } from './random-run.ts';
-import type { Shape } from './servers.ts';
+import { type Shape, startServers } from './servers.ts';
 
 const { values: flags } = parseArgs({
   options: {
     ops: { type: 'string', default: '5000' },
     seed: { type: 'string' },
+    first: { type: 'string', default: '0' },
     oracle: { type: 'string' },
     shapes: { type: 'string', default: 'node,cluster' },
     steps: { type: 'string', default: '50' },
+    fuzz: { type: 'string' },
     differences: { type: 'string', default: '3' },
     'shrink-seconds': { type: 'string', default: '120' },
   },
@@ -38,12 +41,38 @@ function shapesOf(text: string): Shape[] {
   return shapes as Shape[];
 }
 
+/** Broken bytes on every RPC, so many of each. */
+async function fuzz(on: Oracle, each: number): Promise<never> {
+  const servers = await startServers(on, shapes);
+  try {
+    const targets = [...(servers.etcd === undefined ? [] : [servers.etcd]), ...servers.quoins];
+    const found = await fuzzRun({
+      targets,
+      seed,
+      each,
+      onProgress: (requests) => process.stdout.write(`${requests} requests\n`),
+    });
+    for (const difference of found.differences) process.stdout.write(`${difference}\n`);
+    const codes = [...found.codes].sort(([a], [b]) => a - b).map(([code, times]) => `${code}: ${times}`);
+    process.stdout.write(`codes ${codes.join(', ')}\n`);
+    process.stdout.write(
+      `compat: etcd ${on.fullVersion}, seed ${seed}: ${found.requests} broken messages, ${found.differences.length} differences\n`,
+    );
+    process.exitCode = found.differences.length > 0 ? 1 : 0;
+  } finally {
+    await servers.stop();
+  }
+  process.exit();
+}
+
 const progressEveryMs = 5_000;
 const seed = flags.seed === undefined ? Math.trunc(Math.random() * 1e9) : wholeNumber('seed', flags.seed);
 const operations = wholeNumber('ops', flags.ops);
 const shapes = shapesOf(flags.shapes);
 const oracle = findOracle(flags.oracle);
 if (oracle === undefined) process.exit(flags.oracle === undefined ? 0 : 2);
+
+if (flags.fuzz !== undefined) await fuzz(oracle, wholeNumber('fuzz', flags.fuzz));
 
 const summary = (result: RandomRunResult): string => {
   const explained = [...result.explained.values()].reduce((sum, each) => sum + each, 0);
@@ -58,6 +87,7 @@ const result = await randomRun({
   shapes,
   operations,
   seed,
+  first: wholeNumber('first', flags.first),
   steps: wholeNumber('steps', flags.steps),
   differencesMax: wholeNumber('differences', flags.differences),
   shrinkLimitMs: wholeNumber('shrink-seconds', flags['shrink-seconds']) * 1_000,

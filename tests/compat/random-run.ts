@@ -14,6 +14,8 @@ export interface RandomRunOptions {
   readonly operations: number;
   readonly limitMs?: number;
   readonly seed: number;
+  /** The sequence to begin with. Default 0. */
+  readonly first?: number;
   /** Longest sequence. Default 50. */
   readonly steps?: number;
   /** Unexplained differences until it gives up. Default 3. */
@@ -56,10 +58,14 @@ export async function randomRun(options: RandomRunOptions): Promise<RandomRunRes
   const until = performance.now() + (options.limitMs ?? Number.POSITIVE_INFINITY);
   const running = new Running(options);
   try {
-    for (let i = 0; result.operations < options.operations && performance.now() < until; i++) {
+    for (
+      let i = options.first ?? 0;
+      result.operations < options.operations && performance.now() < until;
+      i++
+    ) {
       const found = await oneSequence(running, arbitrary, seedOf(options.seed, i), options, result);
       if (found !== undefined) {
-        const text = `difference ${result.unexplained.length + 1}, --seed ${options.seed}, sequence ${i}:\n${found}`;
+        const text = `difference ${result.unexplained.length + 1}, --seed ${options.seed} --first ${i}:\n${found}`;
         result.unexplained.push(text);
         options.onDifference?.(text);
         if (result.unexplained.length >= (options.differencesMax ?? differencesMaxDefault)) break;

@@ -1,6 +1,7 @@
-import { etcdErrors, Method, type RpcStatus } from '@quoin/contracts';
+import { decodeRequest, etcdErrors, Method, type RpcStatus } from '@quoin/contracts';
+import { SnapshotRequestSchema } from '@quoin/contracts/etcd';
 import type { Call } from './call.ts';
-import type { Forward, GatewayCore } from './core.ts';
+import { type Forward, type GatewayCore, readOr } from './core.ts';
 import type { CallContext, ServerStream } from './ports.ts';
 import type { StreamHandler } from './tracked-stream.ts';
 
@@ -36,6 +37,11 @@ export class SnapshotStream implements StreamHandler {
 
   private onRequest(request: Uint8Array): void {
     if (this.call !== undefined || this.ended) return;
+    const read = readOr(
+      () => decodeRequest(SnapshotRequestSchema, request),
+      (status) => this.end(status),
+    );
+    if (read === undefined) return;
     this.call = this.core.forward(
       snapshot,
       request,

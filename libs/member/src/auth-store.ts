@@ -233,9 +233,12 @@ export class AuthStore {
     const role = this.roles.get(name);
     if (role === undefined) return etcdErrors.roleNotFound;
     const granted = { type: permission.type, key: key.slice(), rangeEnd: rangeEnd.slice() };
-    const others = role.permissions.filter((each) => !sameRange(each, key, rangeEnd));
-    // As in etcd by key alone: those of one key stay in the order in which they were granted.
-    const permissions = [...others, granted].sort((a, b) => compareBytes(a.key, b.key));
+    const at = role.permissions.findIndex((each) => sameRange(each, key, rangeEnd));
+    // As in etcd by key alone: those of one key stay in the order in which they were first granted.
+    const permissions =
+      at >= 0
+        ? role.permissions.with(at, granted)
+        : [...role.permissions, granted].sort((a, b) => compareBytes(a.key, b.key));
     this.putRole(store, { name, permissions });
     this.changed(store, true);
     return undefined;

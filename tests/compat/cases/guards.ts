@@ -86,6 +86,17 @@ const users: Case[] = [
     ],
   },
   {
+    name: '10 permissions are in the order of their keys, those of one key in the order of granting',
+    steps: [
+      [call('RoleAdd', { name: 'r1' })],
+      [call('RoleGrantPermission', { name: 'r1', perm: { key: 'b', rangeEnd: 'd' } })],
+      [call('RoleGrantPermission', { name: 'r1', perm: { key: 'b' } })],
+      [call('RoleGrantPermission', { name: 'r1', perm: { key: 'a' } })],
+      [call('RoleGrantPermission', { name: 'r1', perm: { permType: 2, key: 'b', rangeEnd: 'd' } })],
+      [call('RoleGet', { role: 'r1' }), { perm: [{ key: 'a' }, { key: 'b' }, { key: 'b' }] }],
+    ],
+  },
+  {
     name: '10 who is asked: no token, a bad one, a wrong password; enabling twice; what root must keep',
     steps: [
       ...opening,
@@ -199,6 +210,7 @@ const alarms: Case[] = [
       [put('a', '1')],
       [grant(1)],
       [call('Alarm', { action: 1, memberID: 7, alarm: 2 })],
+      [grant(2, 9_000_000_001), error('corrupt')],
       [put('a', '2'), error('corrupt')],
       [del('a'), error('corrupt')],
       [txn([], [opDel('a')]), error('corrupt')],

@@ -116,6 +116,18 @@ const watches: Case[] = [
     },
   },
   {
+    name: '8.4 the id of a watch that compaction ended stays taken until it is canceled too',
+    steps: [
+      [put('a', '1')],
+      [put('a', '2')],
+      [compact(2)],
+      [watch('a', { startRevision: at(1), watchId: 1 }), created(2, 1)],
+      [watch('a'), created(2)],
+      [watch('a'), created(2, 2)],
+      [watch('a', { watchId: 1 }), refused('mvcc: duplicate watch ID provided on the WatchStream')],
+    ],
+  },
+  {
     name: '8.5 cancel: answered for a known id, silent for another; the id is free again',
     steps: [
       [watch('a', { watchId: 5 }), created(0, 5)],
