@@ -49,9 +49,7 @@ const low = Uint8Array.of(0);
 const high = Uint8Array.of(0xff, 0xff);
 
 function write(backend: Backend, entries: readonly (readonly [string, string | null])[]): void {
-  const keys = entries.map(([key]) => utf8(key));
-  const values = entries.map(([, value]) => (value === null ? null : utf8(value)));
-  backend.write({ keys, values, bytes: 0 });
+  for (const [key, value] of entries) backend.put(utf8(key), value === null ? null : utf8(value));
 }
 
 function all(backend: Backend, from = low, to = high, reverse = false): string[] {
@@ -83,7 +81,7 @@ describe.each(worlds)('$name', (world) => {
     return failure;
   };
 
-  test('a batch is written in order, and reads see it at once', () => {
+  test('entries are written in order, and reads see them at once', () => {
     backend = world.open();
     write(backend, [
       ['b', '1'],
@@ -106,7 +104,7 @@ describe.each(worlds)('$name', (world) => {
       Uint8Array.from(k),
     );
     const shuffled = [3, 0, 5, 1, 4, 2].map((i) => keys[i]!);
-    backend.write({ keys: shuffled, values: shuffled, bytes: 0 });
+    for (const key of shuffled) backend.put(key, key);
     const between = (from: Uint8Array, to: Uint8Array, reverse: boolean): string[] => {
       const found: string[] = [];
       backend!.scan(from, to, reverse, (key) => {
@@ -138,7 +136,7 @@ describe.each(worlds)('$name', (world) => {
     backend = world.open();
     const value = utf8('value');
     const key = utf8('key');
-    backend.write({ keys: [key], values: [value], bytes: 0 });
+    backend.put(key, value);
     value.fill(0);
     key.fill(1);
     const first = backend.get(utf8('key'))!;
@@ -172,7 +170,9 @@ describe.each(worlds)('$name', (world) => {
     const prng = new Prng(5);
     const values = sizes.map((size) => new Uint8Array(size).fill(prng.u32() & 0xff));
     const keys = sizes.map((_, i) => Uint8Array.of(0x61 + i));
-    backend.write({ keys, values, bytes: 0 });
+    keys.forEach((key, i) => {
+      backend!.put(key, values[i]!);
+    });
     keys.forEach((key, i) => {
       const found = backend!.get(key)!;
       expect(found.length).toBe(sizes[i]);
@@ -199,7 +199,8 @@ describe.each(worlds)('$name', (world) => {
     backend = world.open();
     const long = new Uint8Array(1_500_000).fill(0x61);
     const longer = new Uint8Array(1_500_001).fill(0x61);
-    backend.write({ keys: [longer, long], values: [utf8('2'), utf8('1')], bytes: 0 });
+    backend.put(longer, utf8('2'));
+    backend.put(long, utf8('1'));
     expect(all(backend, long, longer).length).toBe(1);
     expect(utf8Text(backend.get(longer)!)).toBe('2');
   });
@@ -281,7 +282,7 @@ describe.each(worlds)('$name', (world) => {
     expect(totalBytes).toBeLessThan(290 * 3000);
   });
 
-  test('random batches and scans equal a sorted map', () => {
+  test('random writes and scans equal a sorted map', () => {
     backend = world.open();
     const prng = new Prng(11);
     const model = new Map<string, string>();
@@ -349,7 +350,7 @@ describe.each(worlds)('$name', (world) => {
 });
 
 describe('memory', () => {
-  test('a crash takes back a suffix of the batches since the flush that has ended', () => {
+  test('a crash takes back a suffix of the single writes since the flush that has ended', () => {
     let backend = new MemoryBackend({ timers });
     write(backend, [['a', '1']]);
     let flushed = false;
@@ -366,9 +367,10 @@ describe('memory', () => {
       ['b', null],
       ['a', '4'],
     ]);
-    expect(backend.unflushedBatches).toBe(3);
+    // The three since the flush, and the two that were made while it was running.
+    expect(backend.unflushedWrites).toBe(5);
     const gone = backend;
-    backend = backend.crash(1);
+    backend = backend.crash(2);
     expect(all(backend)).toEqual(['a=3', 'b=2']);
     expect(() => gone.get(utf8('a'))).toThrow('closed');
     write(backend, [['c', '5']]);

@@ -83,6 +83,7 @@ export class Run {
     if (prng.chance(0.15)) this.checkHash();
     if (prng.chance(0.5)) this.store.compactionStep(1 + prng.below(40));
     if (prng.chance(0.3)) this.store.warm(1 + prng.below(5));
+    if (prng.chance(0.1)) this.store.materialise(prng.below(20));
     if (this.options.crash !== undefined && prng.chance(0.04)) this.crash();
   }
 
@@ -351,7 +352,7 @@ class FeedCheck {
         events: (revisions, upTo) => this.take(revisions, upTo),
         compacted: (compactRevision) => {
           expect(compactRevision).toBe(model.compactRevision);
-          expect(this.next).toBeLessThan(compactRevision);
+          expect(this.feed.nextRevision).toBeLessThan(compactRevision);
           this.ended = true;
         },
       },

@@ -23,9 +23,11 @@ test.each(Array.from({ length: 18 }, (_, i) => i + 1))('memory, seed %i', (seed)
     // Small ones make lagging feeds read history and puts read what they replace.
     eventRingBytes: [500, 20_000, 1 << 20][seed % 3]!,
     metaCacheBytes: [0, 40_000, 1 << 24][(seed >> 1) % 3]!,
+    // The tables alone are 8 KiB: from nothing in memory to everything.
+    overlayBytes: [0, 12_000, 30_000, 1 << 24][seed % 4]!,
     crash: (backend, prng) => {
       const memory = backend as MemoryBackend;
-      return memory.crash(prng.below(memory.unflushedBatches + 1));
+      return memory.crash(prng.below(memory.unflushedWrites + 1));
     },
   });
   run.go();
@@ -41,6 +43,7 @@ test.each([101, 102])('RocksDB, seed %i', (seed) => {
     keyBytesMax: seed === 101 ? 1 : 3,
     eventRingBytes: 2000,
     metaCacheBytes: 1 << 20,
+    overlayBytes: 12_000,
     crash: (backend) => {
       backend.close();
       return new RocksBackend(path);

@@ -104,11 +104,10 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'applied-index-not-atomic',
     about:
-      'The applied index is written in a batch before the data: a crash between them loses entries (etcd 13766, 14370).',
-    file: 'libs/mvcc/src/store.ts',
-    find: '    state.buffer.put(stateKey, state.encode());\n    state.buffer.commit();',
-    replace:
-      '    const encoded = state.encode();\n    state.backend.write({ keys: [stateKey], values: [encoded], bytes: 0 });\n    state.buffer.commit();',
+      'The applied index is written before the data: a crash between them loses entries (etcd 13766, 14370).',
+    file: 'libs/mvcc/src/state.ts',
+    find: '    if (!this.log.close(state)) this.backend.put(stateKey, state);\n',
+    replace: '    this.backend.put(stateKey, state);\n    this.log.close(state);\n',
   },
   {
     name: 'entry-applied-twice',

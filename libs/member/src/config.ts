@@ -1,7 +1,7 @@
 /** What a replica is told about itself and its cluster, with every limit it keeps. */
 import type { FairUse } from '@quoin/contracts';
 
-import { metaCacheBytesDefault } from '@quoin/mvcc';
+import { metaCacheBytesDefault, overlayBytesDefault } from '@quoin/mvcc';
 
 /** The etcd release whose API and behaviour this one answers with. */
 export const serverVersion = '3.7.1';
@@ -75,6 +75,8 @@ export interface MemberLimits {
   readonly flushBytes: number;
   /** Memory of the store for what puts must know of keys. */
   readonly metaCacheBytes: number;
+  /** Recent events that the store keeps in memory before it puts them in key order on disk; what a restart reads. */
+  readonly overlayBytes: number;
   readonly leaseRevokesPerSecond: number;
   /** How often the leader writes down what is left of longer leases; 0: never, so a new leader begins them anew. */
   readonly leaseCheckpointIntervalMs: number;
@@ -129,6 +131,7 @@ export const memberDefaults: MemberLimits = {
   flushIntervalMs: 5_000,
   flushBytes: 64 << 20,
   metaCacheBytes: metaCacheBytesDefault,
+  overlayBytes: overlayBytesDefault,
   leaseRevokesPerSecond: 1_000,
   leaseCheckpointIntervalMs: 0,
   walSegmentBytes: 64 << 20,

@@ -73,20 +73,14 @@ export class EtcdSnapshot {
   private stepOld(): void {
     const { walk, scratch } = this.parts;
     const key = new RevisionKey();
-    const keys: Uint8Array[] = [];
-    const values: Uint8Array[] = [];
-    let bytes = 0;
     const put = (bolt: Uint8Array, value: Uint8Array): void => {
       const entry = new Uint8Array(1 + bolt.length);
       entry[0] = scratchPrefix;
       entry.set(bolt, 1);
-      keys.push(entry);
-      values.push(value);
-      bytes += entry.length + value.length;
+      scratch!.put(entry, value);
     };
     const ended = walk.stepOld((kv, sub, mod) => put(key.put(mod, sub), kv));
     if (ended) walk.tombstones((user, sub) => put(key.tombstone(walk.compactRevision, sub), bareKey(user)));
-    if (keys.length > 0) scratch!.write({ keys, values, bytes });
     if (ended) this.phase = 'count';
   }
 

@@ -1,6 +1,6 @@
 /**
  * The ordered key-value engine below the store: RocksDB in the real world, sorted arrays in the simulated one.
- * One writer. Reads see every write that `write` has returned from. Keys are not empty and sort by unsigned bytes.
+ * One writer. Reads see every write that `put` has returned from. Keys are not empty and sort by unsigned bytes.
  */
 export interface Backend {
   /** A copy the caller owns, or undefined. */
@@ -11,11 +11,13 @@ export interface Backend {
    */
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void;
   /**
-   * Applies the whole batch or nothing; in memory until `flush`. Copies: the arrays may be used again afterwards.
+   * Writes one entry; null deletes. In memory until `flush`; a process crash loses the newest of what was not flushed,
+   * as a suffix of single entries: whoever needs several to be one has to order them. Copies: the arrays may be used
+   * again afterwards.
    *
    * @throws Error when the engine cannot take it.
    */
-  write(batch: Batch): void;
+  put(key: Uint8Array, value: Uint8Array | null): void;
   /** Everything written before the call becomes durable. A process crash may lose writes after it, only as a suffix. */
   flush(cb: (error: Error | null) => void): void;
   /** A consistent view for long reads (snapshots, hashes) that are cut into slices; other calls may come between them. */
@@ -38,13 +40,4 @@ export interface BackendCursor {
    */
   next(maxBytes: number, visit: EntryVisitor): boolean;
   close(): void;
-}
-
-/** Puts and deletes in order; a later one of the same key wins. */
-export interface Batch {
-  /** Key i belongs to value i; a value of null deletes. */
-  readonly keys: Uint8Array[];
-  readonly values: (Uint8Array | null)[];
-  /** Sum of key and value lengths. */
-  bytes: number;
 }

@@ -1,5 +1,4 @@
 import { concatBytes, latin1, readCounterBE } from '@quoin/base';
-import type { Batch } from './backend.ts';
 import { RecordReader, recordUserKey } from './event-log.ts';
 import {
   cellKeyValue,
@@ -9,12 +8,14 @@ import {
   historyKey,
   isLargeCell,
   keySuccessor,
+  noRedo,
   prefix,
   putBytes,
+  type Redo,
   revisionKey,
-  stateKey,
   tombstoneBytes,
 } from './layout.ts';
+import type { Materialiser } from './materialise.ts';
 import type { StoreState } from './state.ts';
 
 /** Sets the compact revision; what it takes away is gone for readers at once. */
@@ -27,7 +28,8 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
 
 /**
  * Removes what no reader at or after the compact revision C can see, entry by entry of R, oldest first. A step is one
- * atomic batch of its own, so it may be cut off anywhere: what is left of R says where to go on.
+ * commit of its own, so it may be cut off anywhere: what is left of R says where to go on. Before that, all events up to C
+ * leave the overlay for L and H.
  *
  *   for each event of an R entry that begins below C, up to C:
  *     the version it replaced (prevMod)    died at or before C        → its H entry and V entry go
@@ -43,7 +45,7 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
 export class Compaction {
   private readonly state: StoreState;
   private readonly records = new RecordReader();
-  private batch: MutableBatch = newBatch();
+  private batch: Redo = newBatch();
   /** Within the entries that begin with the compact revision. */
   private lastFrom: Uint8Array | undefined = undefined;
   private removedBytes = 0;
@@ -52,8 +54,11 @@ export class Compaction {
   /** Nothing of R is left below it. Starting over would walk all that was deleted before. */
   private from: Uint8Array = Uint8Array.of(prefix.events);
 
-  constructor(state: StoreState) {
+  private readonly materialiser: Materialiser;
+
+  constructor(state: StoreState, materialiser: Materialiser) {
     this.state = state;
+    this.materialiser = materialiser;
   }
 
   get finished(): boolean {
@@ -64,8 +69,11 @@ export class Compaction {
   step(maxEvents: number): 'more' | 'done' | 'idle' {
     const { state } = this;
     if (this.finished) return 'idle';
-    if (state.pins > 0 || state.buffer.size > 0) return 'more';
+    if (state.pins > 0 || state.uncommitted) return 'more';
     const target = state.compactRevision;
+    if (this.materialiser.step(maxEvents, target) > 0) return 'more';
+    // What leaves R below could not be had from there again.
+    if (state.storedMaterialised < target) state.store(noRedo);
     if (state.finishedRevision < target) this.stepBelow(target, maxEvents);
     else this.stepLast(target, maxEvents);
     return this.finished ? 'done' : 'more';
@@ -108,9 +116,8 @@ export class Compaction {
     state.storedBytes = Math.max(0, state.storedBytes - this.removedBytes);
     this.removedBytes = 0;
     this.replaced.clear();
-    this.put(stateKey, state.encode());
     this.batch = newBatch();
-    state.backend.write(batch);
+    state.store(batch);
   }
 
   /** The oldest entries that begin below `end`, up to about `maxEvents` events. */
@@ -196,7 +203,6 @@ export class Compaction {
     const { batch } = this;
     batch.keys.push(key);
     batch.values.push(value);
-    batch.bytes += key.length + (value === null ? 0 : value.length);
   }
 }
 
@@ -208,8 +214,6 @@ interface Oldest {
   readonly atEnd: boolean;
 }
 
-type MutableBatch = Batch & { bytes: number };
-
-function newBatch(): MutableBatch {
-  return { keys: [], values: [], bytes: 0 };
+function newBatch(): Redo {
+  return { keys: [], values: [] };
 }

@@ -47,8 +47,7 @@ export function readHistory(state: StoreState, hub: WatchHub, query: HistoryQuer
   let scanned = 0;
   let nextRevision = query.to + 1;
   if (from <= to) {
-    state.log.seal();
-    walkRecords(state.buffer, from, to + 1, (records) => {
+    walkRecords(state.backend, from, to + 1, (records) => {
       if (records.revision !== seen) {
         if (seen >= from && (bytes >= bytesMax || scanned >= scanBytesMax)) {
           nextRevision = records.revision;

@@ -134,13 +134,13 @@ export class VersionImport {
     putKeyValue(kv, 0, key, createRevision, main, version, value, lease);
     const large = size >= largeBytes;
     if (isLast) state.log.appendPut(main, sub, 0, key, createRevision, version, value, lease, large);
-    if (large) state.buffer.put(revisionKey(prefix.values, main, sub), kv);
+    if (large) this.backend.put(revisionKey(prefix.values, main, sub), kv);
     const head = large ? keyValueSize(key, createRevision, main, version, none, 0n) : size;
     const cell = new Uint8Array(head + 5);
     cell.set(kv.subarray(0, head), 0);
     new DataView(cell.buffer).setUint32(head, sub);
     cell[head + 4] = large ? cellKind.large : cellKind.complete;
-    state.buffer.put(prefixedKey(prefix.latest, key), cell);
+    this.backend.put(prefixedKey(prefix.latest, key), cell);
     if (lease !== 0n) state.buffer.put(leaseKey(lease, key), none);
     state.cache.add(key, hash, createRevision, main, version, lease);
     state.keysTotal++;
@@ -155,8 +155,8 @@ export class VersionImport {
     const bytes = state.complete(cell).length;
     if (state.lease !== 0n) state.buffer.put(leaseKey(state.lease, key), null);
     if (isLargeCell(cell))
-      state.buffer.put(revisionKey(prefix.values, state.modRevision, cellSub(cell)), null);
-    state.buffer.put(prefixedKey(prefix.latest, key), null);
+      this.backend.put(revisionKey(prefix.values, state.modRevision, cellSub(cell)), null);
+    this.backend.put(prefixedKey(prefix.latest, key), null);
     state.cache.remove(key, hash);
     state.keysTotal--;
     state.storedBytes -= putBytes(bytes);
@@ -176,7 +176,6 @@ export class VersionImport {
   private jump(to: number): void {
     this.endTxn();
     const { state, store } = this.opened;
-    state.log.seal();
     state.revision = to;
     this.main = to;
     store.commit(0, 0);

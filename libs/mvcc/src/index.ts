@@ -1,5 +1,5 @@
 /** Revisions, ranges, transactions, compaction and the watch hub over a Backend. See DESIGN.md. */
-export type { Backend, BackendCursor, Batch, EntryVisitor } from './backend.ts';
+export type { Backend, BackendCursor, EntryVisitor } from './backend.ts';
 export type { VersionImport } from './import.ts';
 export { type KvHasher, RevisionKey } from './kv-hash.ts';
 export type { RangeReader } from './range-reader.ts';
@@ -21,7 +21,13 @@ export {
   storeVersion,
 } from './snapshot.ts';
 export type { StoreStats } from './state.ts';
-export { eventRingBytesDefault, metaCacheBytesDefault, Store, type StoreOptions } from './store.ts';
+export {
+  eventRingBytesDefault,
+  metaCacheBytesDefault,
+  overlayBytesDefault,
+  Store,
+  type StoreOptions,
+} from './store.ts';
 export { registerStoreMetrics } from './store-metrics.ts';
 export type { VersionWalk } from './version-walk.ts';
 export type { EventFeed, FeedOptions, FeedSink, WatchHub } from './watch-hub.ts';

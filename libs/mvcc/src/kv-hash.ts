@@ -39,7 +39,7 @@ export class KvHasher {
 
   /** Only right after a commit. `revision` is one that can be read. Must be stepped to its end or closed. */
   constructor(state: StoreState, hub: WatchHub, revision: number) {
-    assert(state.buffer.size === 0, 'a hash was asked for between apply and commit');
+    assert(!state.uncommitted, 'a hash was asked for between apply and commit');
     this.state = state;
     this.hub = hub;
     this.revision = revision;

@@ -3,9 +3,9 @@
  *
  *   'A' lease(8) key                 → (empty)                    key is attached to lease
  *   'H' escaped(key) ~mod(8)         → next(8) [cell]             superseded version, alive in [mod, next)
- *   'L' key                          → cell                       latest version of a live key
+ *   'L' key                          → cell                       latest materialised version of a live key
  *   'M' 's' / 'M' 'c'                → state / finished compaction
- *   'R' revision(8) sub(4)           → records                    events from there on (event-log.ts)
+ *   'R' revision(8) sub(4)           → records [state]            events from there on (event-log.ts)
  *   'T' table(1) key                 → record of another lib
  *   'V' mod(8) sub(4)                → KeyValue bytes             a version whose value is large
  *
@@ -185,6 +185,10 @@ export interface StoredState {
   keysTotal: number;
   /** What `putBytes` and `tombstoneBytes` say of every version that removal has not taken yet. */
   storedBytes: number;
+  /** Counts commits: the state with the higher number is the newer one, wherever it is. */
+  commits: number;
+  /** L and H have all events up to this revision. */
+  materialised: number;
 }
 
 /** What a version counts for the quota: about what it takes in etcd's file, whose leaf has 16 bytes beside key and value. */
@@ -196,14 +200,24 @@ export function tombstoneBytes(keyBytes: number): number {
   return 1 + uintSize(keyBytes) + keyBytes + 18 + 16;
 }
 
-const stateFormat = 2;
-const stateBytes = 49;
-/** Without `storedBytes`. */
-const stateFormat1 = 1;
-const stateBytes1 = 41;
+const stateFormat = 3;
+const stateBytes = 65;
+const deleted = 0xffff_ffff;
 
-export function encodeState(state: StoredState): Uint8Array {
-  const out = new Uint8Array(stateBytes);
+/**
+ * The state of a commit, in M or in the last R entry of the turn:
+ *
+ *   format(1) revision(8) compactRevision + 1(8) appliedIndex(8) appliedTerm(8) keysTotal(8) storedBytes(8) commits(8)
+ *   materialised(8)
+ *   · redo: keyLength(4) valueLength(4, ffffffff: deleted) key value, …
+ *
+ * The redo holds the entries of A and T that the commit writes after it, one by one: a crash between them is mended by
+ * writing those of the last commit again.
+ */
+export function encodeState(state: StoredState, redo: Redo): Uint8Array {
+  let length = stateBytes + 8 * redo.keys.length;
+  for (let i = 0; i < redo.keys.length; i++) length += redo.keys[i]!.length + (redo.values[i]?.length ?? 0);
+  const out = new Uint8Array(length);
   out[0] = stateFormat;
   writeCounterBE(out, 1, state.revision);
   writeCounterBE(out, 9, state.compactRevision + 1);
@@ -211,13 +225,34 @@ export function encodeState(state: StoredState): Uint8Array {
   writeCounterBE(out, 25, state.appliedTerm);
   writeCounterBE(out, 33, state.keysTotal);
   writeCounterBE(out, 41, state.storedBytes);
+  writeCounterBE(out, 49, state.commits);
+  writeCounterBE(out, 57, state.materialised);
+  let at = stateBytes;
+  for (let i = 0; i < redo.keys.length; i++) {
+    const key = redo.keys[i]!;
+    const value = redo.values[i]!;
+    writeU32BE(out, at, key.length);
+    writeU32BE(out, at + 4, value === null ? deleted : value.length);
+    out.set(key, at + 8);
+    at += 8 + key.length;
+    if (value === null) continue;
+    out.set(value, at);
+    at += value.length;
+  }
   return out;
 }
 
-/** @throws Error when it is of a newer format or damaged. */
+/** Entries to be written in order; null deletes. */
+export interface Redo {
+  readonly keys: Uint8Array[];
+  readonly values: (Uint8Array | null)[];
+}
+
+export const noRedo: Redo = { keys: [], values: [] };
+
+/** @throws Error when it is of another format or damaged. */
 export function decodeState(bytes: Uint8Array): StoredState {
-  const older = bytes[0] === stateFormat1 && bytes.length === stateBytes1;
-  if (!older && (bytes[0] !== stateFormat || bytes.length !== stateBytes)) {
+  if (bytes[0] !== stateFormat || bytes.length < stateBytes) {
     throw new Error(
       `store state has format ${bytes[0]} and ${bytes.length} bytes; this version reads ${stateFormat}`,
     );
@@ -228,8 +263,24 @@ export function decodeState(bytes: Uint8Array): StoredState {
     appliedIndex: readCounterBE(bytes, 17),
     appliedTerm: readCounterBE(bytes, 25),
     keysTotal: readCounterBE(bytes, 33),
-    storedBytes: older ? 0 : readCounterBE(bytes, 41),
+    storedBytes: readCounterBE(bytes, 41),
+    commits: readCounterBE(bytes, 49),
+    materialised: readCounterBE(bytes, 57),
   };
+}
+
+export function decodeRedo(bytes: Uint8Array): Redo {
+  const redo: Redo = { keys: [], values: [] };
+  for (let at = stateBytes; at < bytes.length; ) {
+    const keyLength = readU32BE(bytes, at);
+    const valueLength = readU32BE(bytes, at + 4);
+    at += 8;
+    redo.keys.push(bytes.slice(at, at + keyLength));
+    at += keyLength;
+    redo.values.push(valueLength === deleted ? null : bytes.slice(at, at + valueLength));
+    if (valueLength !== deleted) at += valueLength;
+  }
+  return redo;
 }
 
 export function encodeCounter(value: number): Uint8Array {

@@ -1,14 +1,11 @@
-import { assert, compareBytes, readCounterBE } from '@quoin/base';
+import { assert, compareBytes, equalBytes } from '@quoin/base';
 import type { BackendCursor } from './backend.ts';
+import { RecordReader } from './event-log.ts';
 import { KeyValueReader, withoutValue } from './key-value.ts';
 import {
   cellSub,
   cellTrailerBytes,
-  historyHigh,
   historyKey,
-  historyLow,
-  historyMod,
-  historyUserKey,
   isLargeCell,
   type KeyBounds,
   keyBounds,
@@ -17,8 +14,11 @@ import {
   prefix,
   prefixedKey,
 } from './layout.ts';
+import { type OverlayView, seen } from './overlay.ts';
+import { makePast, type Past, PastScan } from './past-scan.ts';
 import type { RangeOptions, RangeResult, RevisionError } from './read-types.ts';
 import type { StoreState } from './state.ts';
+import { hashBytes } from './write-buffer.ts';
 
 const noEnd: Uint8Array = new Uint8Array(0);
 
@@ -71,9 +71,10 @@ export function openRange(state: StoreState, options: RangeOptions): RangeReader
 /**
  * A range read in slices, all of it at one revision. Must be stepped to its end or closed.
  *
- * The latest state is read from one consistent cursor over L. A past revision is read from L (versions that are not
- * newer) and H (versions that were alive then) by key; both stay as they are while the reader is open, because
- * removal waits for it.
+ * The latest state, and one whose later events are all in the overlay, is read from one consistent cursor over L merged
+ * with what the overlay held at the time of opening. An older revision is read from L (versions that are not newer) and
+ * H (versions that were superseded, and until when) by key, slice by slice: events that leave the overlay meanwhile are
+ * all newer and leave what was alive then readable. Removal waits for the reader.
  */
 export class RangeReader {
   private readonly state: StoreState;
@@ -82,10 +83,14 @@ export class RangeReader {
   private readonly revision: number;
   private readonly rows: Rows;
   private cursor: BackendCursor | undefined = undefined;
-  /** Sorted uncommitted entries of the time of opening, to be merged with the cursor's. */
-  private pendingKeys: Uint8Array[] = [];
-  private pendingValues: (Uint8Array | null)[] = [];
-  private pendingNext = 0;
+  /** What the overlay held at the time of opening, to be merged with the cursor's entries. */
+  private overlay: OverlayView | undefined = undefined;
+  /** An entry of the cursor that comes after what a slice had room for. */
+  private held: LatestEntry | undefined = undefined;
+  /** Entries of the cursor that a read of a recent revision has yet to merge. */
+  private fetched: LatestEntry[] = [];
+  private fetchedNext = 0;
+  private cursorEnded = false;
   /** Where a read of a past revision goes on. */
   private from: Uint8Array;
   private done = false;
@@ -101,9 +106,16 @@ export class RangeReader {
     this.rows = new Rows(state, options);
     this.from = this.bounds.low;
     state.pins++;
-    const empty = this.bounds.high.length !== 0 && compareBytes(this.bounds.low, this.bounds.high) >= 0;
-    if (empty) this.done = true;
-    else if (!this.single && this.revision === 0) this.openLatest();
+    const { low, high } = this.bounds;
+    if (high.length !== 0 && compareBytes(low, high) >= 0) this.done = true;
+    else if (!this.single && (this.revision === 0 || this.revision >= state.evicted)) {
+      this.overlay = state.overlay.view(
+        low,
+        high,
+        this.revision > 0 ? this.revision : Number.MAX_SAFE_INTEGER,
+      );
+      this.cursor = state.backend.cursor(prefixedKey(prefix.latest, low), latestHigh(this.bounds));
+    }
   }
 
   /** Visits about `maxEntries` more; true when the result is there. */
@@ -112,8 +124,9 @@ export class RangeReader {
     // What the last slice has left over comes first.
     if (this.done || this.rows.largeCount > 0) return this.rows.resolve() && this.done;
     if (this.single) this.readSingle();
-    else if (this.revision === 0) this.stepLatest(maxEntries);
-    else this.stepPast(maxEntries);
+    else if (this.overlay === undefined) this.stepPast(maxEntries);
+    else if (this.revision === 0) this.stepLatest(maxEntries, this.overlay);
+    else this.stepRecent(maxEntries, this.overlay);
     return this.rows.resolve() && this.done;
   }
 
@@ -141,60 +154,95 @@ export class RangeReader {
   }
 
   private readSingle(): void {
-    const { state, revision } = this;
     this.done = true;
-    const key = this.bounds.low;
-    const cell = state.latestCell(key);
-    if (cell !== undefined) {
-      state.reader.readHead(cell);
-      if (revision === 0 || state.reader.modRevision <= revision) return this.rows.add(cell);
-    }
-    if (revision === 0) return;
-    let past: Past | undefined;
-    state.buffer.scan(historyKey(key, revision), historyKey(key, 0), false, (entryKey, value) => {
-      if (readCounterBE(value, 0) > revision) past = makePast(key, entryKey, value);
-      return false;
-    });
-    if (past !== undefined) this.rows.addPast(past);
+    const cell = readVersionAt(this.state, this.bounds.low, this.revision);
+    if (cell !== undefined) this.rows.add(cell);
   }
 
-  private openLatest(): void {
-    const low = prefixedKey(prefix.latest, this.bounds.low);
-    const high = latestHigh(this.bounds);
-    const { buffer, backend } = this.state;
-    for (const i of buffer.pendingBetween(low, high)) {
-      this.pendingKeys.push(buffer.keys[i]!);
-      this.pendingValues.push(buffer.values[i]!);
-    }
-    this.cursor = backend.cursor(low, high);
-  }
-
-  private stepLatest(maxEntries: number): void {
+  private stepLatest(maxEntries: number, overlay: OverlayView): void {
+    const { rows } = this;
     let left = maxEntries;
-    const more = this.cursor!.next(sliceBytesMax, (entryKey, cell) => {
-      if (this.pendingNext === this.pendingKeys.length || !this.offerPending(entryKey)) this.rows.add(cell);
-      return --left > 0 && this.rows.largeCount < largeSliceMax;
-    });
-    if (more) return;
-    for (; this.pendingNext < this.pendingKeys.length; this.pendingNext++) this.emitPending();
-    this.done = true;
+    const hasRoom = (): boolean => left > 0 && rows.largeCount < largeSliceMax;
+    const offer = (entryKey: Uint8Array, cell: Uint8Array): boolean => {
+      for (;;) {
+        const order = overlay.compare(entryKey, 1);
+        if (order > 0) break;
+        if (order < 0 && !hasRoom()) {
+          this.held = { key: entryKey.slice(), cell: cell.slice(), mod: 0 };
+          return false;
+        }
+        if (!overlay.records.isDelete()) rows.add(overlay.records.cell());
+        left--;
+        overlay.advance();
+        if (order === 0) return hasRoom();
+      }
+      rows.add(cell);
+      left--;
+      return hasRoom();
+    };
+    const { held } = this;
+    this.held = undefined;
+    if (held !== undefined && !offer(held.key, held.cell)) return;
+    if (!this.cursorEnded) this.cursorEnded = !this.cursor!.next(sliceBytesMax, offer);
+    if (!this.cursorEnded || this.held !== undefined) return;
+    for (; !overlay.ended && hasRoom(); overlay.advance(), left--)
+      if (!overlay.records.isDelete()) rows.add(overlay.records.cell());
+    this.done = overlay.ended;
   }
 
-  /** Emits pending entries up to the backend's; true when one of them replaces it. */
-  private offerPending(entryKey: Uint8Array): boolean {
-    while (this.pendingNext < this.pendingKeys.length) {
-      const order = compareBytes(this.pendingKeys[this.pendingNext]!, entryKey);
-      if (order > 0) return false;
-      this.emitPending();
-      this.pendingNext++;
-      if (order === 0) return true;
+  /** As `stepLatest`, but what the overlay's oldest event of a key replaced may have to be read. */
+  private stepRecent(maxEntries: number, overlay: OverlayView): void {
+    const entriesMax = Math.max(1, Math.min(maxEntries, 1000));
+    if (this.fetchedNext === this.fetched.length && !this.cursorEnded) this.fetch(entriesMax);
+    for (let left = entriesMax; left > 0; left--) {
+      const next = this.fetched[this.fetchedNext];
+      if (next === undefined && (!this.cursorEnded || overlay.ended)) break;
+      const order = next === undefined ? -1 : overlay.compare(next.key, 1);
+      if (order <= 0) {
+        this.addRecent(overlay, order === 0 ? next : undefined);
+        overlay.advance();
+      } else if (this.rows.wanted) {
+        this.rows.add(next!.cell);
+      } else {
+        this.rows.skip();
+      }
+      if (order >= 0) this.fetchedNext++;
     }
-    return false;
+    this.done = this.cursorEnded && this.fetchedNext === this.fetched.length && overlay.ended;
   }
 
-  private emitPending(): void {
-    const cell = this.pendingValues[this.pendingNext];
-    if (cell !== null && cell !== undefined) this.rows.add(cell);
+  private fetch(entriesMax: number): void {
+    const { state } = this;
+    const { wanted } = this.rows;
+    this.fetched = [];
+    this.fetchedNext = 0;
+    this.cursorEnded = !this.cursor!.next(sliceBytesMax, (key, cell) => {
+      state.reader.readHead(cell);
+      this.fetched.push({
+        key: key.slice(),
+        cell: wanted ? cell.slice() : noEnd,
+        mod: state.reader.modRevision,
+      });
+      return this.fetched.length < entriesMax;
+    });
+  }
+
+  /** The version at which the overlay's view of the current key points. `latest` is what L had of the key. */
+  private addRecent(overlay: OverlayView, latest: LatestEntry | undefined): void {
+    const { rows, state } = this;
+    const { records } = overlay;
+    if (overlay.kind === seen.here) {
+      if (!records.isDelete()) rows.add(records.cell());
+      return;
+    }
+    const { prevMod } = records;
+    if (prevMod === 0) return;
+    if (!rows.wanted) return rows.skip();
+    if (latest !== undefined && latest.mod === prevMod && latest.cell.length > 0)
+      return rows.add(latest.cell);
+    const cell = state.versionCell(overlay.key(), prevMod);
+    assert(cell !== undefined, () => `the version of revision ${prevMod} is missing`);
+    rows.add(cell);
   }
 
   /** One slice of keys: first those in L, then those in H between the same keys, merged. */
@@ -202,17 +250,19 @@ export class RangeReader {
     const { state, revision } = this;
     const entriesMax = Math.max(1, Math.min(maxEntries, 1000));
     const { wanted } = this.rows;
-    const latest: { key: Uint8Array; cell: Uint8Array }[] = [];
+    const latest: LatestEntry[] = [];
     let visited = 0;
     let last: Uint8Array | undefined;
     const bounds = { low: this.from, high: this.bounds.high };
-    state.buffer.scan(prefixedKey(prefix.latest, bounds.low), latestHigh(bounds), false, (entryKey, cell) => {
+    const low = prefixedKey(prefix.latest, bounds.low);
+    state.backend.scan(low, latestHigh(bounds), false, (entryKey, cell) => {
       state.reader.readHead(cell);
       visited++;
       const isFull = visited >= entriesMax;
-      if (state.reader.modRevision <= revision || isFull) {
+      const mod = state.reader.modRevision;
+      if (mod <= revision || isFull) {
         const key = entryKey.slice(1);
-        if (state.reader.modRevision <= revision) latest.push({ key, cell: wanted ? cell.slice() : noEnd });
+        if (mod <= revision) latest.push({ key, cell: wanted ? cell.slice() : noEnd, mod });
         if (isFull) last = key;
       }
       return !isFull;
@@ -226,113 +276,63 @@ export class RangeReader {
     this.done = last === undefined && stopped === undefined;
   }
 
-  private merge(latest: { key: Uint8Array; cell: Uint8Array }[], past: Past[], end: Uint8Array): void {
+  private merge(latest: readonly LatestEntry[], past: readonly Past[], end: Uint8Array): void {
+    const { rows } = this;
     let p = 0;
-    for (const { key, cell } of latest) {
+    for (const { key, cell, mod } of latest) {
       if (end.length !== 0 && compareBytes(key, end) >= 0) break;
-      while (p < past.length && compareBytes(past[p]!.key, key) < 0) this.rows.addPast(past[p++]!);
-      if (cell.length === 0) this.rows.skip();
-      else this.rows.add(cell);
-    }
-    while (p < past.length) this.rows.addPast(past[p++]!);
-  }
-}
-
-/** A superseded version that was alive at the revision. `value` is its H entry's. */
-interface Past {
-  readonly key: Uint8Array;
-  readonly mod: number;
-  readonly value: Uint8Array;
-}
-
-function makePast(key: Uint8Array, entryKey: Uint8Array, value: Uint8Array): Past {
-  return { key, mod: historyMod(entryKey), value: value.slice() };
-}
-
-/** Beyond this many entries of one key the scan seeks instead of walking. */
-const walkMax = 16;
-
-/** Finds in H the versions that were alive at a revision. */
-class PastScan {
-  readonly found: Past[] = [];
-  private readonly state: StoreState;
-  private readonly revision: number;
-  private readonly visitsMax: number;
-  private visits = 0;
-  /** The walk ended within a key that is not decided yet. */
-  private inKey = false;
-
-  constructor(state: StoreState, revision: number, entriesMax: number) {
-    this.state = state;
-    this.revision = revision;
-    this.visitsMax = 8 * entriesMax;
-  }
-
-  /** Undefined when all was read, else the key at which to go on: everything before it has been read. */
-  read(bounds: KeyBounds): Uint8Array | undefined {
-    const high = historyHigh(bounds);
-    let low: Uint8Array | undefined = historyLow(bounds.low);
-    while (low !== undefined) {
-      if (this.visits >= this.visitsMax && !this.inKey) return this.keyAt(low, high);
-      low = this.walk(low, high);
-    }
-    return undefined;
-  }
-
-  /**
-   * Walks on from `low`; returns where to seek to, or undefined at the end. Newest versions come first, so the first
-   * one not newer than the revision decides for its key, and the rest of the key may be skipped.
-   */
-  private walk(low: Uint8Array, high: Uint8Array): Uint8Array | undefined {
-    const { revision } = this;
-    let keyLength = 0;
-    let current: Uint8Array = noEnd;
-    let decided = false;
-    let walked = 0;
-    let seekTo: Uint8Array | undefined;
-    this.inKey = false;
-    this.state.buffer.scan(low, high, false, (entryKey, value) => {
-      this.visits++;
-      if (keyLength === 0 || !hasPrefix(entryKey, current, keyLength)) {
-        if (keyLength !== 0 && this.visits > this.visitsMax) {
-          seekTo = entryKey.slice();
-          return false;
+      while (p < past.length && compareBytes(past[p]!.key, key) < 0) this.addPast(past[p++]!);
+      if (p < past.length && equalBytes(past[p]!.key, key)) {
+        const found = past[p++]!;
+        // What L has of a key in the overlay may be stale: H knows when it was superseded.
+        if (found.mod >= mod) {
+          this.addPast(found);
+          continue;
         }
-        keyLength = entryKey.length - 8;
-        current = entryKey.slice(0, keyLength);
-        decided = false;
-        walked = 0;
       }
-      const mod = historyMod(entryKey);
-      if (!decided && mod <= revision) {
-        decided = true;
-        if (readCounterBE(value, 0) > revision)
-          this.found.push(makePast(historyUserKey(entryKey), entryKey, value));
-      }
-      if (++walked <= walkMax) return true;
-      const userKey = historyUserKey(entryKey);
-      this.inKey = !decided;
-      seekTo = decided ? historyLow(keySuccessor(userKey)) : historyKey(userKey, revision);
-      return false;
-    });
-    return seekTo;
+      if (cell.length === 0) rows.skip();
+      else rows.add(cell);
+    }
+    while (p < past.length) this.addPast(past[p++]!);
   }
 
-  /** The user's key that H continues with at `low`, if there is more. */
-  private keyAt(low: Uint8Array, high: Uint8Array): Uint8Array | undefined {
-    let key: Uint8Array | undefined;
-    this.state.buffer.scan(low, high, false, (entryKey) => {
-      key = historyUserKey(entryKey);
-      return false;
-    });
-    return key;
+  private addPast(past: Past): void {
+    if (past.isAlive) this.rows.addPast(past);
   }
 }
 
-function hasPrefix(key: Uint8Array, start: Uint8Array, length: number): boolean {
-  if (key.length - 8 !== length) return false;
-  for (let i = length - 1; i >= 0; i--) if (key[i] !== start[i]) return false;
-  return true;
+interface LatestEntry {
+  /** Of the L entry; without the prefix in a read of the past. */
+  readonly key: Uint8Array;
+  /** Empty when it only counts. */
+  readonly cell: Uint8Array;
+  readonly mod: number;
+}
+
+/** The cell of the version of one key that was alive at the revision; 0: now. */
+function readVersionAt(state: StoreState, key: Uint8Array, revision: number): Uint8Array | undefined {
+  if (revision === 0) return state.latestCell(key);
+  if (revision >= state.evicted) {
+    const entry = state.overlay.find(key, hashBytes(key));
+    if (entry < 0) return state.engineCell(key);
+    const records = new RecordReader();
+    if (state.overlay.readAsOf(entry, revision, records) === seen.here)
+      return records.isDelete() ? undefined : records.cell();
+    return records.prevMod === 0 ? undefined : state.versionCell(key, records.prevMod);
+  }
+  const cell = state.engineCell(key);
+  let mod = 0;
+  if (cell !== undefined) {
+    state.reader.readHead(cell);
+    if (state.reader.modRevision <= revision) mod = state.reader.modRevision;
+  }
+  let past: Past | undefined;
+  state.backend.scan(historyKey(key, revision), historyKey(key, 0), false, (entryKey, value) => {
+    past = makePast(key, entryKey, value, revision);
+    return false;
+  });
+  if (past === undefined || past.mod < mod) return mod === 0 ? undefined : cell;
+  return past.isAlive ? state.historyCell(key, past.mod, past.value) : undefined;
 }
 
 const slabBytesMax = 64 * 1024;

@@ -1,4 +1,4 @@
-import { assert, crc32c, equalBytes, readCounterBE, writeCounterBE } from '@quoin/base';
+import { assert, crc32c, equalBytes, writeCounterBE } from '@quoin/base';
 import type { Backend, BackendCursor } from './backend.ts';
 import { RecordReader } from './event-log.ts';
 import { KeyValueReader } from './key-value.ts';
@@ -8,10 +8,12 @@ import {
   decodeState,
   encodeState,
   isLargeCell,
+  noRedo,
   prefix,
   type StoredState,
   stateKey,
 } from './layout.ts';
+import type { OverlayView } from './overlay.ts';
 import type { StoreState } from './state.ts';
 
 /** What one snapshot or restart begins from. */
@@ -25,19 +27,27 @@ export interface StoreMeta {
 }
 
 /** Format of the backend's keys and values; SnapshotHeader.store_version. */
-export const storeVersion = 1;
+export const storeVersion = 2;
 
 const first: Uint8Array = Uint8Array.of(0);
 const end: Uint8Array = Uint8Array.of(0xff, 0xff);
+const noKey: Uint8Array = new Uint8Array(0);
+/** Large values that are read between two slices of the scan, from about so many on. */
+const largeMax = 16;
 
-/** The whole committed state of one moment as backend entries, in key order. Must be closed. */
+/**
+ * The whole committed state of one moment as backend entries, in key order. Must be closed. The overlay is not among
+ * them: whoever opens the entries has it from R, as after a restart.
+ */
 export class SnapshotCursor {
   readonly meta: StoreMeta;
   private readonly cursor: BackendCursor;
 
   constructor(state: StoreState) {
     // Nothing is uncommitted, so what is in memory is what the cursor's view holds.
-    assert(state.buffer.size === 0, 'a snapshot was asked for between apply and commit');
+    assert(!state.uncommitted, 'a snapshot was asked for between apply and commit');
+    // The newest state may be in R, where the receiver does not look for it.
+    state.store(noRedo);
     this.meta = metaOf(state);
     this.cursor = state.backend.cursor(first, end);
   }
@@ -55,21 +65,15 @@ export class SnapshotCursor {
   }
 }
 
-function metaOf(state: StoredState): StoreMeta {
+function metaOf(state: StoreMeta): StoreMeta {
   const { revision, compactRevision, appliedIndex, appliedTerm, keysTotal } = state;
   return { revision, compactRevision, appliedIndex, appliedTerm, keysTotal };
 }
-
-const writerBatchEntries = 500;
-const writerBatchBytes = 512 * 1024;
 
 /** Fills an empty backend from the entries of a snapshot. The state entry is written last: half a store is none. */
 export class SnapshotWriter {
   private readonly backend: Backend;
   private state: StoredState | undefined = undefined;
-  private keys: Uint8Array[] = [];
-  private values: Uint8Array[] = [];
-  private bytes = 0;
 
   constructor(backend: Backend) {
     this.backend = backend;
@@ -94,16 +98,12 @@ export class SnapshotWriter {
     applied: { index: number; term: number } | undefined,
     cb: (error: Error | null, meta: StoreMeta | null) => void,
   ): void {
-    this.flushBatch();
     const { state } = this;
     if (state !== undefined && applied !== undefined) {
       state.appliedIndex = applied.index;
       state.appliedTerm = applied.term;
     }
-    if (state !== undefined) {
-      const value = encodeState(state);
-      this.backend.write({ keys: [stateKey], values: [value], bytes: stateKey.length + value.length });
-    }
+    if (state !== undefined) this.backend.put(stateKey, encodeState(state, noRedo));
     this.backend.flush((error) => {
       if (error !== null) cb(error, null);
       else if (state === undefined) cb(new Error('the snapshot has no store state: it is incomplete'), null);
@@ -114,18 +114,7 @@ export class SnapshotWriter {
   private add(key: Uint8Array, value: Uint8Array): void {
     if (!isKnown(key[0]))
       throw new Error(`the snapshot holds an entry of an unknown kind: ${key[0] ?? 'no key'}`);
-    this.keys.push(key);
-    this.values.push(value);
-    this.bytes += key.length + value.length;
-    if (this.keys.length >= writerBatchEntries || this.bytes >= writerBatchBytes) this.flushBatch();
-  }
-
-  private flushBatch(): void {
-    if (this.keys.length === 0) return;
-    this.backend.write({ keys: this.keys, values: this.values, bytes: this.bytes });
-    this.keys = [];
-    this.values = [];
-    this.bytes = 0;
+    this.backend.put(key, value);
   }
 }
 
@@ -139,28 +128,33 @@ function isKnown(byte: number | undefined): boolean {
  * A CRC-32C over the logical state of one moment, in slices: equal on members that have applied the same entries,
  * whatever has been removed, moved or grouped differently underneath. Must be stepped to its end or closed.
  *
- *   A, T whole · L as complete KeyValues · H key and end of life, of versions that end above the compact revision
- *   R events from the compact revision on, one by one · V, M left out (reached through L; physical)
+ *   A, T whole · the latest versions in key order, from L and the overlay
+ *   R events from the compact revision on, one by one, above it with the version that each replaced: what H says
+ *   H, V, M left out (they follow, or are physical); values of large versions in a sum of their own, in key order
  */
 export class StateHasher {
   readonly revision: number;
   readonly compactRevision: number;
   private readonly state: StoreState;
   private readonly cursor: BackendCursor;
+  private readonly overlay: OverlayView;
   private readonly records = new RecordReader();
   private readonly reader = new KeyValueReader();
   private readonly scratch: Uint8Array = new Uint8Array(8);
-  private large: { mod: number; sub: number } | undefined = undefined;
+  /** Large values that wait to be read: not within a scan. */
+  private large: { mod: number; sub: number }[] = [];
   private crc = 0;
+  private largeCrc = 0;
   private done = false;
   private open = true;
 
   constructor(state: StoreState) {
-    assert(state.buffer.size === 0, 'a hash was asked for between apply and commit');
+    assert(!state.uncommitted, 'a hash was asked for between apply and commit');
     this.state = state;
     this.revision = state.revision;
     this.compactRevision = state.compactRevision;
     this.cursor = state.backend.cursor(first, end);
+    this.overlay = state.overlay.view(noKey, noKey, state.revision);
     // Values of large versions are read beside the cursor: they may not be removed meanwhile.
     state.pins++;
     this.number(this.revision);
@@ -170,25 +164,20 @@ export class StateHasher {
   /** True when the hash is there. */
   step(maxBytes: number): boolean {
     assert(this.open, 'the hasher is closed');
-    if (this.done) return true;
     let left = maxBytes;
-    for (let more = true; left > 0; ) {
-      // A large value is read where its key stands in the order, so the slice ends there.
-      more = this.cursor.next(left, (key, value) => {
+    while (!this.done && left > 0) {
+      const more = this.cursor.next(left, (key, value) => {
         left -= key.length + value.length;
-        this.entry(key, value);
-        return this.large === undefined;
+        left -= this.entry(key, value);
+        return left > 0 && this.large.length < largeMax;
       });
-      if (this.large !== undefined) {
-        const kv = this.state.largeValue(this.large.mod, this.large.sub);
-        this.add(kv);
+      if (!more) this.done = true;
+      for (const { mod, sub } of this.large) {
+        const kv = this.state.largeValue(mod, sub);
+        this.largeCrc = crc32c(kv, this.largeCrc);
         left -= kv.length;
-        this.large = undefined;
       }
-      if (!more) {
-        this.done = true;
-        break;
-      }
+      this.large.length = 0;
     }
     return this.done;
   }
@@ -196,7 +185,8 @@ export class StateHasher {
   /** After `step` returned true. */
   hash(): number {
     assert(this.done, 'the state has not been hashed to its end');
-    return this.crc;
+    writeCounterBE(this.scratch, 0, this.largeCrc);
+    return crc32c(this.scratch, this.crc);
   }
 
   close(): void {
@@ -206,30 +196,53 @@ export class StateHasher {
     this.state.pins--;
   }
 
-  private entry(key: Uint8Array, value: Uint8Array): void {
+  /** Returns how many bytes of the overlay it hashed with the entry. */
+  private entry(key: Uint8Array, value: Uint8Array): number {
+    // M follows L and is always there.
+    if (key[0] === prefix.meta) return this.overlayUpTo(undefined);
     switch (key[0]) {
       case prefix.lease:
       case prefix.records:
         this.add(key);
         this.add(value);
-        break;
-      case prefix.latest:
-        if (isLargeCell(value)) {
-          this.reader.readHead(value);
-          this.large = { mod: this.reader.modRevision, sub: cellSub(value) };
-        } else {
-          this.add(cellKeyValue(value));
-        }
-        break;
-      case prefix.history:
-        if (readCounterBE(value, 0) <= this.compactRevision) break;
-        this.add(key);
-        this.add(value.subarray(0, 8));
-        break;
+        return 0;
+      case prefix.latest: {
+        const before = this.overlayUpTo(key);
+        if (before >= 0) this.cell(value);
+        return Math.abs(before);
+      }
       case prefix.events:
         this.events(value);
-        break;
+        return 0;
+      default:
+        return 0;
     }
+  }
+
+  /**
+   * Hashes the living keys of the overlay that come before the entry's key. The bytes of that, negative when it has the
+   * entry's own key, too: what L says of it does not count.
+   */
+  private overlayUpTo(entryKey: Uint8Array | undefined): number {
+    const { overlay } = this;
+    let bytes = 1;
+    while (!overlay.ended) {
+      const order = entryKey === undefined ? -1 : overlay.compare(entryKey, 1);
+      if (order > 0) return bytes;
+      if (!overlay.records.isDelete()) this.cell(overlay.records.cell());
+      bytes += overlay.records.bytes;
+      overlay.advance();
+      if (order === 0) return -bytes;
+    }
+    return bytes;
+  }
+
+  private cell(cell: Uint8Array): void {
+    const kv = cellKeyValue(cell);
+    this.add(kv);
+    if (!isLargeCell(cell)) return;
+    this.reader.readHead(cell);
+    this.large.push({ mod: this.reader.modRevision, sub: cellSub(cell) });
   }
 
   private events(block: Uint8Array): void {
@@ -238,6 +251,7 @@ export class StateHasher {
     while (records.next()) {
       if (records.revision < this.compactRevision) continue;
       this.number(records.revision);
+      if (records.revision > this.compactRevision) this.number(records.prevMod);
       this.add(block.subarray(records.eventStart, records.eventEnd));
     }
   }

@@ -13,8 +13,8 @@ import {
   prefixedKey,
   recordKey,
   revisionKey,
-  stateKey,
 } from './layout.ts';
+import { Materialiser } from './materialise.ts';
 import { openRange, type RangeReader, readRange } from './range-reader.ts';
 import type {
   HistoryOptions,
@@ -36,10 +36,13 @@ export interface StoreOptions {
   readonly metaCacheBytes?: number;
   /** Bound of the ring of recent events. */
   readonly eventRingBytes?: number;
+  /** Bound of the recent events that are not in key order on disk yet; what a restart reads. */
+  readonly overlayBytes?: number;
 }
 
 export const metaCacheBytesDefault = 256 * 1024 * 1024;
 export const eventRingBytesDefault = 8 * 1024 * 1024;
+export const overlayBytesDefault = 64 * 1024 * 1024;
 
 /** The multi-version store over one backend: see DESIGN.md. Everything runs to completion in the caller's turn. */
 export class Store {
@@ -47,10 +50,16 @@ export class Store {
   readonly hub: WatchHub;
   private readonly state: StoreState;
   private readonly txn: WriteTxn;
+  private readonly materialiser: Materialiser;
   private readonly compaction: Compaction;
+  /** Events of earlier commits. */
+  private eventsBefore = 0;
 
   private constructor(backend: Backend, options: StoreOptions) {
-    const state = new StoreState(backend, options.metaCacheBytes ?? metaCacheBytesDefault);
+    const state = new StoreState(backend, {
+      metaCacheBytes: options.metaCacheBytes ?? metaCacheBytesDefault,
+      overlayBytes: options.overlayBytes ?? overlayBytesDefault,
+    });
     const source = {
       get compactRevision(): number {
         return state.compactRevision;
@@ -61,7 +70,8 @@ export class Store {
     this.state = state;
     this.hub = new WatchHub(source, state.revision, options.eventRingBytes ?? eventRingBytesDefault);
     this.txn = new WriteTxn(state, this.hub);
-    this.compaction = new Compaction(state);
+    this.materialiser = new Materialiser(state);
+    this.compaction = new Compaction(state, this.materialiser);
   }
 
   /** Fills an empty backend from etcd's bucket `key`; `compactRevision` ≤ 0: never compacted. */
@@ -114,6 +124,12 @@ export class Store {
     return this.state.stats;
   }
 
+  /** Recent events in memory, and the bytes that they need. */
+  get overlay(): { events: number; keys: number; bytes: number } {
+    const { size, keysTotal, bytes, tableBytes } = this.state.overlay;
+    return { events: size, keys: keysTotal, bytes: bytes + tableBytes };
+  }
+
   /** Keys and bytes of the metadata cache. */
   get metaCache(): { keys: number; bytes: number; complete: boolean } {
     const { size, bytes, complete } = this.state.cache;
@@ -125,17 +141,25 @@ export class Store {
     return this.txn.start();
   }
 
-  /** Writes all changes since the last commit and the applied index in one atomic batch, then feeds the events. */
+  /** Writes all changes since the last commit and the applied index as one, then feeds the events. */
   commit(appliedIndex: number, appliedTerm: number): void {
-    const { state } = this;
+    const { state, materialiser } = this;
     assert(!state.changing, 'commit inside a write transaction');
-    state.log.seal();
-    state.appliedIndex = appliedIndex;
-    state.appliedTerm = appliedTerm;
-    state.buffer.put(stateKey, state.encode());
-    state.buffer.commit();
-    state.stats.commits++;
+    state.commit(appliedIndex, appliedTerm);
     this.hub.publish();
+    // A little more leaves the overlay than came in, so that a turn never pays for many others.
+    const added = state.stats.events - this.eventsBefore;
+    this.eventsBefore = state.stats.events;
+    if (state.overfull) materialiser.step(16 + added + (added >> 2), state.committedRevision);
+  }
+
+  /**
+   * Moves up to so many recent events to their places on disk, about 5 µs each: what is done in a quiet moment need not
+   * be done later. False when there is nothing to move.
+   */
+  materialise(maxEvents: number): boolean {
+    const { state } = this;
+    return !state.uncommitted && this.materialiser.step(maxEvents, state.committedRevision) > 0;
   }
 
   /** Makes everything committed durable; then the log below the applied index of the callback may be released. */
@@ -213,7 +237,7 @@ export class Store {
   }
 
   /**
-   * Removes up to about `maxEvents` old events, 5–10 µs each. idle: nothing to do; done: this call came to the end of
+   * Removes up to about `maxEvents` old events, 10 µs each. idle: nothing to do; done: this call came to the end of
    * a compaction. Waits ('more') while a range reader or hasher is open or a turn is not committed.
    */
   compactionStep(maxEvents: number): 'more' | 'done' | 'idle' {
@@ -228,10 +252,8 @@ export class Store {
   /** Fills the cache of key metadata after a restart, a slice at a time; false when there is nothing left to do. */
   warm(maxKeys: number): boolean {
     const { state } = this;
-    const { warmFrom: from, cache, buffer } = state;
+    const { warmFrom: from, cache, overlay } = state;
     if (from === undefined) return false;
-    // An uncommitted delete is still in the backend: the next turn will do.
-    if (buffer.size > 0) return true;
     let last: Uint8Array | undefined;
     let left = maxKeys;
     const unread: Uint8Array[] = [];
@@ -242,7 +264,9 @@ export class Store {
       (entryKey, cell) => {
         if (--left < 0 || cache.overflowed) return false;
         last = entryKey.slice(1);
-        if (!state.remember(last, cell)) unread.push(last);
+        const hash = hashBytes(last);
+        // What L says of a key in the overlay may be stale, and the cache was told when it came in there.
+        if (overlay.find(last, hash) < 0 && !state.remember(last, hash, cell)) unread.push(last);
         return true;
       },
     );

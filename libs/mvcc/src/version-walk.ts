@@ -26,7 +26,7 @@ export class VersionWalk {
 
   /** Only right after a commit. */
   constructor(state: StoreState, hub: WatchHub) {
-    assert(state.buffer.size === 0, 'the versions were asked for between apply and commit');
+    assert(!state.uncommitted, 'the versions were asked for between apply and commit');
     this.state = state;
     this.hub = hub;
     this.revision = state.revision;

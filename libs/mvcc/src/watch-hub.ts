@@ -70,8 +70,8 @@ export interface EventSource {
  *   ──────────────────────┬───────────────────────────────┬───────────────────
  *        feed behind: pump reads ahead           feed synced: given at commit
  *
- * Every revision is in the ring exactly once and without gaps, so a feed's position is a number and nothing can be
- * lost or given twice when it moves between history and ring.
+ * The ring has every revision exactly once and without gaps from `ringFirst` on, so a feed's position is a number and
+ * nothing can be lost or given twice when it moves between history and ring. While nobody listens it stays empty.
  */
 export class WatchHub {
   private readonly source: EventSource;
@@ -109,6 +109,11 @@ export class WatchHub {
 
   get publishedRevision(): number {
     return this.published;
+  }
+
+  /** Somebody listens, so transactions should give their events to the ring. */
+  get wantsEvents(): boolean {
+    return this.open.size > 0;
   }
 
   /** Some feed wants prev_kv, so transactions should keep what they replace. */
@@ -154,6 +159,14 @@ export class WatchHub {
     this.ring.push(revision);
     this.ringBytes += revision.bytes;
     this.trim();
+  }
+
+  /** A transaction has ended that nobody was listening to: who wants it later reads it from the history. */
+  skip(revision: number): void {
+    while (this.ring.length > 0) this.ring.shift();
+    this.ringBytes = 0;
+    this.last = revision;
+    this.ringFirst = revision + 1;
   }
 
   /** The appended revisions are committed: gives them to every synced feed that has credit. */

@@ -1,5 +1,6 @@
 import { compareBytes, equalBytes } from '@quoin/base';
-import type { Backend, Batch, EntryVisitor } from './backend.ts';
+import type { Backend, EntryVisitor } from './backend.ts';
+import type { Redo } from './layout.ts';
 
 /** FNV-1a with a final mix: good enough spread for open addressing over short keys. */
 export function hashBytes(bytes: Uint8Array): number {
@@ -12,15 +13,14 @@ export function hashBytes(bytes: Uint8Array): number {
 const none: Uint8Array = new Uint8Array(0);
 
 /**
- * The batch of the next commit and, above the backend, a view in which it has already been written.
+ * The entries of A and T that the next commit writes and, above the backend, a view in which they have already been
+ * written.
  *
- * Puts only append. The index by key is built when the first point read comes, for what was appended since: a turn of
- * plain puts never pays for it.
+ * Puts only append. The index by key is built when the first point read comes, for what was appended since.
  */
-export class WriteBuffer implements Batch {
+export class WriteBuffer implements Redo {
   readonly keys: Uint8Array[] = [];
   readonly values: (Uint8Array | null)[] = [];
-  bytes = 0;
   private readonly backend: Backend;
   /** Open addressing over positions + 1 in `keys`; 0 is free. Only the newest position of a key is in it. */
   private slots: Int32Array = new Int32Array(256);
@@ -40,15 +40,14 @@ export class WriteBuffer implements Batch {
   put(key: Uint8Array, value: Uint8Array | null): void {
     this.keys.push(key);
     this.values.push(value);
-    this.bytes += key.length + (value === null ? 0 : value.length);
   }
 
-  /** Writes the batch and empties it. */
+  /** Writes the entries, one by one, and empties the buffer. */
   commit(): void {
-    this.backend.write(this);
-    this.keys.length = 0;
-    this.values.length = 0;
-    this.bytes = 0;
+    const { keys, values } = this;
+    for (let i = 0; i < keys.length; i++) this.backend.put(keys[i]!, values[i]!);
+    keys.length = 0;
+    values.length = 0;
     if (this.indexed !== 0) this.slots.fill(0);
     this.indexed = 0;
     this.used = 0;
@@ -73,7 +72,7 @@ export class WriteBuffer implements Batch {
   }
 
   /** Positions of the newest appended entry of each key in low ≤ key < high, in key order. */
-  pendingBetween(low: Uint8Array, high: Uint8Array): number[] {
+  private pendingBetween(low: Uint8Array, high: Uint8Array): number[] {
     const { keys } = this;
     const found: number[] = [];
     const first = low[0]!;

@@ -1,19 +1,7 @@
-import { assert, concatBytes, equalBytes } from '@quoin/base';
-import { shadowRecord } from './event-log.ts';
-import { eventKvStart, type KeyValueReader, keyValueSize, putEvent, putKeyValue } from './key-value.ts';
-import {
-  encodeCounter,
-  historyKey,
-  keyBounds,
-  largeBytes,
-  latestHigh,
-  leaseKey,
-  prefix,
-  prefixedKey,
-  putBytes,
-  revisionKey,
-  tombstoneBytes,
-} from './layout.ts';
+import { assert, compareBytes } from '@quoin/base';
+import { RecordReader, shadowRecord } from './event-log.ts';
+import { keyValueSize, putEvent, putKeyValue } from './key-value.ts';
+import { keyBounds, largeBytes, leaseKey, prefix, putBytes, revisionKey, tombstoneBytes } from './layout.ts';
 import { readRange } from './range-reader.ts';
 import type { KeyMeta, RangeOptions, RangeResult, RevisionError } from './read-types.ts';
 import type { StoreState } from './state.ts';
@@ -24,9 +12,8 @@ import { hashBytes } from './write-buffer.ts';
  * The changes of one request: one main revision if anything changed, sub counts the changes. Checks run before the
  * first change, so there is no abort. One object serves all requests, one after the other.
  *
- * A superseded version gets an H entry that says until when it was alive. Its bytes are found in R as long as R has
- * them (from the compact revision on); an older one takes its cell along into H. A version that lived and died within
- * the transaction was never visible and gets none.
+ * All of it goes into R and, as the place of its record, into the overlay; L and H follow when the record leaves that.
+ * A version that lived and died within the transaction was never visible: its record is shadowed.
  */
 export class WriteTxn {
   private readonly state: StoreState;
@@ -35,16 +22,15 @@ export class WriteTxn {
   private sub = 0;
   private events: Uint8Array[] = [];
   private prevKvs: (Uint8Array | undefined)[] | undefined = undefined;
+  private keepsEvents = false;
   private keepsPrev = false;
   private isOpen = false;
-  /** Where the records of this transaction are, for a second change of the same key. */
-  private readonly chunks: Uint8Array[] = [];
-  private readonly recordStarts: number[] = [];
   /** What each event's key held before the transaction, when that is kept. */
   private readonly beforeKvs: (Uint8Array | undefined)[] = [];
   private deletes = 0;
   /** prev_kv of the event being made: the value before the transaction. */
   private eventPrevKv: Uint8Array | undefined = undefined;
+  private readonly records = new RecordReader();
 
   constructor(state: StoreState, hub: WatchHub) {
     this.state = state;
@@ -61,11 +47,10 @@ export class WriteTxn {
     this.isOpen = true;
     this.main = this.state.revision + 1;
     this.sub = 0;
-    this.events = [];
+    this.keepsEvents = this.hub.wantsEvents;
     this.keepsPrev = this.hub.wantsPrevKv;
+    if (this.keepsEvents) this.events = [];
     this.prevKvs = this.keepsPrev ? [] : undefined;
-    this.chunks.length = 0;
-    this.recordStarts.length = 0;
     this.beforeKvs.length = 0;
     this.deletes = 0;
     return this;
@@ -83,29 +68,24 @@ export class WriteTxn {
     const createRevision = existed ? state.createRevision : main;
     const version = existed ? state.version + 1 : 1;
     const prevKv = existed && (wantPrev || this.keepsPrev) ? this.previous(key, modRevision) : undefined;
-    const prevMod = existed ? this.supersede(key, modRevision, main, prevKv) : this.deletedHere(key);
+    const prevMod = existed ? this.replaced(key, hash, modRevision, prevKv) : this.deletedHere(key, hash);
     if (prevLease !== lease) this.attach(key, prevLease, lease);
 
     const sub = this.sub++;
     const size = keyValueSize(key, createRevision, main, version, value, lease);
     const large = size >= largeBytes;
-    state.log.appendPut(main, sub, prevMod, key, createRevision, version, value, lease, large);
-    state.buffer.put(prefixedKey(prefix.latest, key), state.log.cell);
-    let event = state.log.event;
-    if (large) {
-      const kv = new Uint8Array(size);
-      putKeyValue(kv, 0, key, createRevision, main, version, value, lease);
-      state.buffer.put(revisionKey(prefix.values, main, sub), kv);
-      event = putEvent(kv);
-    }
-    // Supersede may have looked at the cache, but nothing was added or removed since the lookup.
+    const { log } = state;
+    log.appendPut(main, sub, prevMod, key, createRevision, version, value, lease, large);
+    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash);
+    if (large) this.putLarge(sub, size, key, createRevision, version, value, lease);
+    else this.record(this.keepsEvents ? log.event() : noBytes, createRevision === main);
+    // Nothing was added to the cache or removed from it since the lookup.
     if (address !== 0) state.cache.update(address, createRevision, main, version, lease);
     else state.cache.add(key, hash, createRevision, main, version, lease);
     if (!existed) state.keysTotal++;
     state.stats.puts++;
     state.stats.putBytes += size;
     state.storedBytes += putBytes(size);
-    this.record(event, createRevision === main);
     return wantPrev ? prevKv : undefined;
   }
 
@@ -153,18 +133,33 @@ export class WriteTxn {
       this.state.revision = this.main;
       this.state.stats.events += this.sub;
       if (this.sub > 1) this.state.stats.txns++;
-      this.hub.append(new RingRevision(this.main, this.events, this.prevKvs));
+      if (this.keepsEvents) this.hub.append(new RingRevision(this.main, this.events, this.prevKvs));
+      else this.hub.skip(this.main);
     }
     return { revision: this.state.revision, changed };
   }
 
+  /** The value at once: without the commit's entry nobody finds it, and a restart removes it. */
+  private putLarge(
+    sub: number,
+    size: number,
+    key: Uint8Array,
+    createRevision: number,
+    version: number,
+    value: Uint8Array,
+    lease: bigint,
+  ): void {
+    const kv = new Uint8Array(size);
+    putKeyValue(kv, 0, key, createRevision, this.main, version, value, lease);
+    this.state.backend.put(revisionKey(prefix.values, this.main, sub), kv);
+    this.record(this.keepsEvents ? putEvent(kv) : noBytes, createRevision === this.main);
+  }
+
   private keysIn(key: Uint8Array, rangeEnd: Uint8Array): Uint8Array[] {
-    const bounds = keyBounds(key, rangeEnd);
+    const { low, high } = keyBounds(key, rangeEnd);
     const keys: Uint8Array[] = [];
-    this.state.buffer.scan(prefixedKey(prefix.latest, bounds.low), latestHigh(bounds), false, (entryKey) => {
-      keys.push(entryKey.slice(1));
-      return true;
-    });
+    if (high.length === 0 || compareBytes(low, high) < 0)
+      this.state.scanLatest(low, high, (found) => keys.push(found.slice()));
     return keys;
   }
 
@@ -173,16 +168,17 @@ export class WriteTxn {
     const { state, main } = this;
     const { modRevision, lease } = state;
     const prevKv = wantPrev || this.keepsPrev ? this.previous(key, modRevision) : undefined;
-    const prevMod = this.supersede(key, modRevision, main, prevKv);
+    const prevMod = this.replaced(key, hash, modRevision, prevKv);
     if (lease !== 0n) state.buffer.put(leaseKey(lease, key), null);
-    state.log.appendDelete(main, this.sub++, prevMod, key);
-    state.buffer.put(prefixedKey(prefix.latest, key), null);
+    const { log } = state;
+    log.appendDelete(main, this.sub++, prevMod, key);
+    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash);
     state.cache.remove(key, hash);
     state.keysTotal--;
     state.stats.deletes++;
     state.storedBytes += tombstoneBytes(key.length);
     this.deletes++;
-    this.record(state.log.event, false);
+    this.record(this.keepsEvents ? log.event() : noBytes, false);
     return prevKv;
   }
 
@@ -191,26 +187,15 @@ export class WriteTxn {
     return ring ?? this.state.latest(key);
   }
 
-  /**
-   * Notes until when the latest version was alive. Returns the version that was alive before this transaction, for
-   * the event's prevMod.
-   */
-  private supersede(
+  /** The version that was alive before this transaction, for the event's prevMod. */
+  private replaced(
     key: Uint8Array,
+    hash: number,
     modRevision: number,
-    main: number,
     prevKv: Uint8Array | undefined,
   ): number {
-    const { state } = this;
-    if (modRevision === main) return this.shadow(key);
+    if (modRevision === this.main) return this.shadow(key, hash);
     this.eventPrevKv = prevKv;
-    let value = encodeCounter(main);
-    if (modRevision < state.compactRevision) {
-      const cell = state.latestCell(key);
-      assert(cell !== undefined, 'a live key has no latest version');
-      value = concatBytes([value, cell]);
-    }
-    state.buffer.put(historyKey(key, modRevision), value);
     return modRevision;
   }
 
@@ -218,17 +203,20 @@ export class WriteTxn {
    * The key was changed by this very transaction already: nobody will see that version, and what was there before the
    * transaction is what this event replaces. 0 when it was not changed.
    */
-  private shadow(key: Uint8Array): number {
-    const i = lastEventOf(this.events, key, this.state.reader);
-    if (i < 0) return 0;
-    this.eventPrevKv = this.beforeKvs[i];
-    return shadowRecord(this.chunks[i]!, this.recordStarts[i]!);
+  private shadow(key: Uint8Array, hash: number): number {
+    const { overlay } = this.state;
+    const entry = overlay.find(key, hash);
+    if (entry < 0) return 0;
+    overlay.read(overlay.newestOf(entry), this.records);
+    if (this.records.revision !== this.main) return 0;
+    this.eventPrevKv = this.beforeKvs[this.records.sub];
+    return shadowRecord(this.records.block, this.records.recordStart);
   }
 
   /** A put after a delete of the same key in this transaction: a creation, yet something was there before. */
-  private deletedHere(key: Uint8Array): number {
+  private deletedHere(key: Uint8Array, hash: number): number {
     this.eventPrevKv = undefined;
-    return this.deletes === 0 ? 0 : this.shadow(key);
+    return this.deletes === 0 ? 0 : this.shadow(key, hash);
   }
 
   private attach(key: Uint8Array, from: bigint, to: bigint): void {
@@ -239,22 +227,14 @@ export class WriteTxn {
   /** etcd shows no prev_kv for a creation, even if the same transaction deleted the key before. */
   private record(event: Uint8Array, isCreate: boolean): void {
     this.state.changing = true;
+    if (!this.keepsEvents) return;
     this.events.push(event);
-    this.chunks.push(this.state.log.chunk);
-    this.recordStarts.push(this.state.log.recordStart);
     if (!this.keepsPrev) return;
     this.beforeKvs.push(this.eventPrevKv);
     this.prevKvs!.push(isCreate ? undefined : this.eventPrevKv);
   }
 }
 
+const noBytes: Uint8Array = new Uint8Array(0);
 /** What an attachment's entry holds. */
-const attached: Uint8Array = new Uint8Array(0);
-
-function lastEventOf(events: readonly Uint8Array[], key: Uint8Array, reader: KeyValueReader): number {
-  for (let i = events.length - 1; i >= 0; i--) {
-    reader.readKey(events[i]!, eventKvStart(events[i]!));
-    if (equalBytes(events[i]!.subarray(reader.keyStart, reader.keyEnd), key)) return i;
-  }
-  return -1;
-}
+const attached: Uint8Array = noBytes;

@@ -1,4 +1,4 @@
-import { hex, MetricRegistry, renderMetrics, utf8, utf8Text } from '@quoin/base';
+import { equalBytes, hex, MetricRegistry, renderMetrics, utf8, utf8Text } from '@quoin/base';
 import { encodeKeyValue, KeyValueView, readEvent } from '@quoin/contracts';
 import { registerStoreMetrics, Store, snapshotWriter, storeVersion } from '@quoin/mvcc';
 import { MemoryBackend, Scheduler, SimClock, SimHost, SimTimers } from '@quoin/sim';
@@ -246,7 +246,7 @@ test('a snapshot makes an equal store, whatever was grouped or removed different
   const target = new MemoryBackend({ timers });
   const writer = snapshotWriter(target);
   const cursor = source.snapshotCursor();
-  expect([cursor.meta.appliedIndex, cursor.meta.appliedTerm, storeVersion]).toEqual([1000, 2, 1]);
+  expect([cursor.meta.appliedIndex, cursor.meta.appliedTerm, storeVersion]).toEqual([1000, 2, 2]);
   for (let more = true; more; ) {
     const pairs: Uint8Array[] = [];
     more = cursor.next(2000, (key, entry) => pairs.push(key.slice(), entry.slice()));
@@ -273,7 +273,10 @@ test('a snapshot that was cut off is not a store', () => {
   const writer = snapshotWriter(target);
   const pairs: Uint8Array[] = [];
   store.snapshotCursor().next(1e6, (key, entry) => pairs.push(key.slice(), entry.slice()));
-  writer.write(pairs.slice(0, 2));
+  // Everything but the state, which comes before the events.
+  const state = pairs.findIndex((each, i) => i % 2 === 0 && equalBytes(each, utf8('Ms')));
+  expect(state).toBeGreaterThanOrEqual(0);
+  writer.write(pairs.filter((_, i) => i !== state && i !== state + 1));
   let message = '';
   writer.finish(undefined, (error) => {
     message = error?.message ?? '';

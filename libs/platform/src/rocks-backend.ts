@@ -13,19 +13,13 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { assert } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
-import type { Backend, BackendCursor, Batch, EntryVisitor } from '@quoin/mvcc';
+import type { Backend, BackendCursor, EntryVisitor } from '@quoin/mvcc';
 import { StoreError, storeRemedy } from './store-error.ts';
 
 /*
  * Our typed view of the native classes in @harperfast/rocksdb-js-linux-x64-glibc. They are internal to that project,
  * so the version is pinned exactly and tests/contract/backend.test.ts holds it to what we rely on.
  */
-interface NativeTransaction {
-  putSync(key: Uint8Array, value: Uint8Array): void;
-  removeSync(key: Uint8Array): void;
-  commitSync(): void;
-  abort(): void;
-}
 interface NativeIterator {
   /** 0: done. 1: key and value are in the shared buffers. An object when they did not fit. */
   next(): number | { key: Uint8Array; value?: Uint8Array };
@@ -39,6 +33,8 @@ interface NativeDatabase {
   setIteratorState(buffer: Uint8Array): void;
   /** A number: the length of the value, which is in the shared value buffer. */
   getSync(key: Uint8Array, flags: number): Uint8Array | number | undefined;
+  putSync(key: Uint8Array, value: Uint8Array): void;
+  removeSync(key: Uint8Array): void;
   flush(ok: () => void, failed: (error: Error) => void): void;
   flushSync(): void;
   createCheckpoint(ok: () => void, failed: (error: Error) => void, dir: string): void;
@@ -55,7 +51,6 @@ interface NativeModule {
   readonly version: string;
   config(options: object): void;
   readonly Database: new () => NativeDatabase;
-  readonly Transaction: new (db: NativeDatabase, options: { disableSnapshot: boolean }) => NativeTransaction;
   readonly Iterator: new (
     db: NativeDatabase,
     flags: number,
@@ -142,8 +137,9 @@ export class RocksBackend implements Backend {
     try {
       this.db.open(path, {
         name: 'default',
-        // Cheaper than optimistic, which looks every key up again at commit; with one writer locks are always free.
-        mode: 'pessimistic',
+        // Entries are written one by one, past the transactions that the binding is made for; in pessimistic mode it would
+        // make a transaction of each: 3.2 µs instead of 1.7.
+        mode: 'optimistic',
         disableWAL: true,
         writeBufferSize: options.writeBufferBytes ?? 64 * 1024 * 1024,
         maxWriteBufferNumber: 4,
@@ -181,23 +177,12 @@ export class RocksBackend implements Backend {
     }
   }
 
-  write(batch: Batch): void {
+  put(key: Uint8Array, value: Uint8Array | null): void {
     this.check();
-    const { keys, values } = batch;
-    const transaction = new this.native.Transaction(this.db, { disableSnapshot: true });
     try {
-      for (let i = 0; i < keys.length; i++) {
-        const value = values[i]!;
-        if (value === null) transaction.removeSync(keys[i]!);
-        else transaction.putSync(keys[i]!, value);
-      }
-      transaction.commitSync();
+      if (value === null) this.db.removeSync(key);
+      else this.db.putSync(key, value);
     } catch (error) {
-      try {
-        transaction.abort();
-      } catch {
-        // The first error is the one that counts.
-      }
       throw this.failure(error, 'write');
     }
   }

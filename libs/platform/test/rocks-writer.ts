@@ -1,39 +1,28 @@
 /**
- * Run by rocks-crash.test.ts in a process of its own, until it is killed: batches whose entries all carry the batch's
- * number, flushed now and then, so that a torn batch or a gap would show.
+ * Run by rocks-crash.test.ts in a process of its own, until it is killed: numbered writes, flushed now and then, so that
+ * a gap would show. Every third one is of a new key, the others are of the same keys over and over.
  */
-import { utf8 } from '@quoin/base';
+import { utf8, utf8Text } from '@quoin/base';
 import { RocksBackend } from '@quoin/platform';
 
 const path = process.argv[2]!;
 const backend = new RocksBackend(path, { writeBufferBytes: 1 << 20 });
-const stored = backend.get(utf8('M'));
-let batch = stored === undefined ? 0 : new DataView(stored.buffer, stored.byteOffset).getUint32(0);
+let written = 0;
+backend.scan(utf8('L'), utf8('S'), false, (_key, value) => {
+  written = Math.max(written, Number(utf8Text(value).split(':')[0]));
+  return true;
+});
 let flushing = false;
 
-function number(value: number): Uint8Array {
-  const out = new Uint8Array(4);
-  new DataView(out.buffer).setUint32(0, value);
-  return out;
-}
-
 function work(): void {
-  for (let n = 0; n < 20; n++) {
-    batch++;
-    const keys: Uint8Array[] = [];
-    const values: Uint8Array[] = [];
-    for (let i = 0; i < 50; i++) {
-      // The same keys over and over, and one that is new each time.
-      keys.push(utf8(`L${(batch * 7 + i * 131) % 5000}`));
-      values.push(utf8(`${batch}:${'x'.repeat(i * 5)}`));
-    }
-    keys.push(utf8(`R${String(batch).padStart(9, '0')}`), utf8('M'));
-    values.push(number(batch), number(batch));
-    backend.write({ keys, values, bytes: 0 });
+  for (let n = 0; n < 1000; n++) {
+    written++;
+    const key = written % 3 === 0 ? `R${String(written).padStart(9, '0')}` : `L${(written * 7) % 5000}`;
+    backend.put(utf8(key), utf8(`${written}:${'x'.repeat(written % 250)}`));
   }
-  if (!flushing && batch % 400 === 0) {
+  if (!flushing && written % 20_000 === 0) {
     flushing = true;
-    const covered = batch;
+    const covered = written;
     backend.flush(() => {
       flushing = false;
       process.stdout.write(`${covered}\n`);
@@ -42,5 +31,11 @@ function work(): void {
   setImmediate(work);
 }
 
+// To whole thousands again, so that the flushes come.
+while (written % 1000 !== 0) {
+  written++;
+  const key = written % 3 === 0 ? `R${String(written).padStart(9, '0')}` : `L${(written * 7) % 5000}`;
+  backend.put(utf8(key), utf8(`${written}:`));
+}
 process.stdout.write('0\n');
 work();

@@ -11,7 +11,8 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 function store(name: string): string {
   const dir = join(scratch, name);
   const backend = new RocksBackend(dir);
-  backend.write({ keys: [utf8('a'), utf8('b')], values: [utf8('1'), utf8('2')], bytes: 4 });
+  backend.put(utf8('a'), utf8('1'));
+  backend.put(utf8('b'), utf8('2'));
   backend.close();
   return dir;
 }

@@ -1,6 +1,6 @@
 import { assert, compareBytes, type Random, type Timers } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
-import type { Backend, BackendCursor, Batch, EntryVisitor } from '@quoin/mvcc';
+import type { Backend, BackendCursor, EntryVisitor } from '@quoin/mvcc';
 
 /** Entries in one block: small enough that inserting moves little, large enough that few blocks are searched. */
 const blockEntriesMax = 256;
@@ -126,25 +126,25 @@ function lowerBound(keys: readonly Uint8Array[], key: Uint8Array): number {
   return low;
 }
 
-/** What one batch replaced, to take it back. */
+/** What one write replaced, to take it back. */
 interface Undo {
-  readonly keys: Uint8Array[];
-  readonly before: (Uint8Array | null)[];
+  readonly key: Uint8Array;
+  readonly before: Uint8Array | null;
 }
 
 /** The contents of one engine: they outlive the process that has it open. */
 class MemoryEngine {
   readonly entries = new SortedEntries();
-  /** Batches that no flush has covered, oldest first. */
+  /** Writes that no flush has covered, oldest first. */
   unflushed: Undo[] = [];
   open = false;
 
-  /** A process crash: the newest `lost` batches since the last flush are gone, as if never written. */
+  /** A process crash: the newest `lost` writes since the last flush are gone, as if never written. */
   crash(lost: number): void {
-    assert(lost >= 0 && lost <= this.unflushed.length, () => `cannot lose ${lost} batches`);
+    assert(lost >= 0 && lost <= this.unflushed.length, () => `cannot lose ${lost} writes`);
     for (let i = 0; i < lost; i++) {
-      const { keys, before } = this.unflushed.pop()!;
-      for (let k = keys.length - 1; k >= 0; k--) this.entries.set(keys[k]!, before[k]!);
+      const { key, before } = this.unflushed.pop()!;
+      this.entries.set(key, before);
     }
     this.unflushed = [];
     this.open = false;
@@ -210,16 +210,12 @@ export class MemoryBackend implements Backend {
     }
   }
 
-  write(batch: Batch): void {
+  put(key: Uint8Array, value: Uint8Array | null): void {
     this.check();
-    const undo: Undo = { keys: [], before: [] };
-    for (let i = 0; i < batch.keys.length; i++) {
-      assert(batch.keys[i]!.length > 0, 'a key is empty');
-      const key = batch.keys[i]!.slice();
-      undo.keys.push(key);
-      undo.before.push(this.engine.entries.set(key, batch.values[i]?.slice() ?? null));
-    }
-    this.engine.unflushed.push(undo);
+    assert(key.length > 0, 'a key is empty');
+    const own = key.slice();
+    const before = this.engine.entries.set(own, value?.slice() ?? null);
+    this.engine.unflushed.push({ key: own, before });
   }
 
   flush(cb: (error: Error | null) => void): void {
@@ -258,12 +254,12 @@ export class MemoryBackend implements Backend {
     return { totalBytes: bytes, inUseBytes: bytes };
   }
 
-  /** Batches that a crash may take. */
-  get unflushedBatches(): number {
+  /** Writes that a crash may take. */
+  get unflushedWrites(): number {
     return this.engine.unflushed.length;
   }
 
-  /** Loses the newest `lost` batches since the last flush; the entries go on in the backend that is returned. */
+  /** Loses the newest `lost` writes since the last flush; the entries go on in the backend that is returned. */
   crash(lost: number): MemoryBackend {
     this.isOpen = false;
     this.engine.crash(lost);

@@ -146,7 +146,7 @@ function ordinaryPlan(prng: Prng): Plan {
 
 function memberLimits(prng: Prng): Partial<MemberLimits> {
   if (prng.chance(0.1)) return {};
-  return {
+  const limits = {
     snapshotCount: skewed(prng, 2, 100),
     snapshotCatchupEntries: prng.below(20),
     flushIntervalMs: skewed(prng, 20, 1_000),
@@ -164,6 +164,8 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     corruptCheckIntervalMs: 700,
     ...electionLimits(prng),
   };
+  // Its tables alone are 8 KiB: from next to nothing in memory to everything of a run.
+  return { ...limits, overlayBytes: 5 * limits.streamWindowBytes };
 }
 
 /** Short timeouts: more elections in a second. */

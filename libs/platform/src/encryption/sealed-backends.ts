@@ -1,6 +1,6 @@
 import type { Sealer } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
-import type { Backend, BackendCursor, Batch, EntryVisitor } from '@quoin/mvcc';
+import type { Backend, BackendCursor, EntryVisitor } from '@quoin/mvcc';
 import { StoreError } from '../store-error.ts';
 
 /** Engines whose values are sealed. Keys are not: their order is what an engine is for. */
@@ -51,12 +51,9 @@ class SealedBackend implements Backend {
     this.inner.scan(low, high, reverse, this.opening(visit));
   }
 
-  write(batch: Batch): void {
+  put(key: Uint8Array, value: Uint8Array | null): void {
     // An empty value says nothing but that the key is there.
-    const values = batch.values.map((value) =>
-      value === null || value.length === 0 ? value : this.sealer.seal([value]),
-    );
-    this.inner.write({ keys: batch.keys, values, bytes: batch.bytes });
+    this.inner.put(key, value === null || value.length === 0 ? value : this.sealer.seal([value]));
   }
 
   flush(cb: (error: Error | null) => void): void {

@@ -1,0 +1,389 @@
+/**
+ * The events of recent revisions in memory: what the key-ordered entries of the engine (L and H) do not know yet.
+ *
+ *   R entries    ... | older: materialised in L and H | records of the overlay          |
+ *                                                     ▲ oldest                   newest ▲
+ *
+ * It holds where records are, not copies of them: the bytes are those that R was given. No object per key or record,
+ * so that it may be large: 20 bytes a record, about 24 a key, in typed arrays.
+ *
+ *   table (hash) → entry (one per key) → newest record ⇄ older record of the key ⇄ …
+ *   order: entries by key
+ */
+
+import { RecordReader } from './event-log.ts';
+import { KeyOrder } from './key-order.ts';
+
+const noBytes: Uint8Array = new Uint8Array(0);
+
+/** How the record at a place lies to what a reader wants. */
+export const seen = {
+  /** It is what the reader sees: a version, or that the key is gone. */
+  here: 0,
+  /** It is too new; what it replaced is what the reader sees: its prevMod, 0 for nothing. */
+  before: 1,
+} as const;
+
+export class Overlay {
+  /** Bytes of the records in it. */
+  bytes = 0;
+  private readonly reader = new RecordReader();
+  /** Chunk number `base` + i, modulo 2^16; a place is chunk number << 16 | offset. */
+  private readonly chunks: Uint8Array[] = [];
+  private base = 0;
+  /** Records by number & mask. Numbers count up modulo 2^32; a link to itself is none. */
+  private first = 0;
+  private next = 0;
+  private mask = 255;
+  private places: Uint32Array = new Uint32Array(256);
+  private older: Uint32Array = new Uint32Array(256);
+  private newer: Uint32Array = new Uint32Array(256);
+  private entryOf: Uint32Array = new Uint32Array(256);
+  /** The version that the record replaced has been noted in H. */
+  private noted: Uint8Array = new Uint8Array(256);
+  /** Entries; a free one links to the next free through `newest`. */
+  private newest: Uint32Array = new Uint32Array(256);
+  private hashes: Uint32Array = new Uint32Array(256);
+  private entries = 0;
+  private freeEntry = -1;
+  private keys = 0;
+  /** Open addressing over entry + 1; 0 is free. */
+  private slots: Int32Array = new Int32Array(512);
+  private readonly order = new KeyOrder((a, b) => this.compareEntries(a, b));
+  /** What `readAsOf` came to. */
+  private asOf = 0;
+  private keyStart = 0;
+  private keyEnd = 0;
+  private keyChunk: Uint8Array = noBytes;
+
+  /** Records. */
+  get size(): number {
+    return (this.next - this.first) >>> 0;
+  }
+
+  get keysTotal(): number {
+    return this.keys;
+  }
+
+  /** Number of the oldest record; only when `size` is not 0. */
+  get oldest(): number {
+    return this.first;
+  }
+
+  /** What the arrays need beside the records' bytes. */
+  get tableBytes(): number {
+    return this.places.length * 17 + this.newest.length * 8 + this.slots.length * 4;
+  }
+
+  /** Takes in the record of `key` at `at` in `chunk`: the newest one. */
+  append(chunk: Uint8Array, at: number, bytes: number, key: Uint8Array, hash: number): void {
+    const { chunks } = this;
+    if (chunks.length === 0 || chunks[chunks.length - 1] !== chunk) chunks.push(chunk);
+    if (this.size > this.mask) this.growRecords();
+    const record = this.next;
+    const i = record & this.mask;
+    this.places[i] = ((this.base + chunks.length - 1) << 16) | at;
+    this.newer[i] = record;
+    this.noted[i] = 0;
+    this.next = (record + 1) >>> 0;
+    this.bytes += bytes;
+    let entry = this.find(key, hash);
+    if (entry >= 0) {
+      const before = this.newest[entry]!;
+      this.older[i] = before;
+      this.newer[before & this.mask] = record;
+      this.entryOf[i] = entry;
+      this.newest[entry] = record;
+      return;
+    }
+    entry = this.addEntry(hash, record);
+    this.older[i] = record;
+    this.entryOf[i] = entry;
+    this.order.insert(entry);
+  }
+
+  /** The entry of a key, or -1. */
+  find(key: Uint8Array, hash: number): number {
+    const { slots } = this;
+    const mask = slots.length - 1;
+    for (let s = hash & mask; ; s = (s + 1) & mask) {
+      const entry = slots[s]! - 1;
+      if (entry < 0) return -1;
+      if (this.hashes[entry] === hash && this.hasKey(entry, key)) return entry;
+    }
+  }
+
+  /** Number of the newest record of the entry. */
+  newestOf(entry: number): number {
+    return this.newest[entry]!;
+  }
+
+  /** The record before that of the same key, or -1. */
+  olderOf(record: number): number {
+    const before = this.older[record & this.mask]!;
+    return before !== record && this.holds(before) ? before : -1;
+  }
+
+  /** The record after that of the same key, or -1. */
+  newerOf(record: number): number {
+    const after = this.newer[record & this.mask]!;
+    return after === record ? -1 : after;
+  }
+
+  isNoted(record: number): boolean {
+    return this.noted[record & this.mask] === 1;
+  }
+
+  note(record: number): void {
+    this.noted[record & this.mask] = 1;
+  }
+
+  /** Points the reader at a record. */
+  read(record: number, reader: RecordReader): void {
+    const place = this.places[record & this.mask]!;
+    reader.startAt(this.chunks[((place >>> 16) - this.base) & 0xffff]!, place & 0xffff);
+  }
+
+  /** Points the reader at the newest record of the entry that is not newer than `revision`, or else at the oldest. */
+  readAsOf(entry: number, revision: number, reader: RecordReader): number {
+    let record = this.newest[entry]!;
+    for (;;) {
+      this.read(record, reader);
+      this.asOf = record;
+      if (reader.revision <= revision) return seen.here;
+      const before = this.olderOf(record);
+      if (before < 0) return seen.before;
+      record = before;
+    }
+  }
+
+  /** Points the reader at the record by which `revision` put the entry's key for good; false when it is not here. */
+  readVersion(entry: number, revision: number, reader: RecordReader): boolean {
+    for (let record = this.newest[entry]!; record >= 0; record = this.olderOf(record)) {
+      this.read(record, reader);
+      if (reader.revision <= revision)
+        return reader.revision === revision && !reader.isDelete() && !reader.shadowed;
+    }
+    return false;
+  }
+
+  /** What a reader at `revision` sees of low ≤ key < high, in key order; an empty `high` is no bound. */
+  view(low: Uint8Array, high: Uint8Array, revision: number): OverlayView {
+    const { reader } = this;
+    const found: number[] = [];
+    const kinds: number[] = [];
+    if (this.keys > 0) {
+      this.order.from(
+        (entry) => this.compareKey(entry, low),
+        (entry) => {
+          if (high.length !== 0 && this.compareKey(entry, high) >= 0) return false;
+          kinds.push(this.readAsOf(entry, revision, reader));
+          found.push(this.places[this.asOf & this.mask]!);
+          return true;
+        },
+      );
+    }
+    return new OverlayView(found.length === 0 ? [] : this.chunks.slice(), this.base, found, kinds);
+  }
+
+  /** Lets go of the oldest record. */
+  drop(): void {
+    const record = this.first;
+    this.read(record, this.reader);
+    const entry = this.entryOf[record & this.mask]!;
+    if (this.newest[entry] === record) this.removeEntry(entry);
+    this.bytes -= this.reader.bytes;
+    this.first = (record + 1) >>> 0;
+    const chunk = this.size === 0 ? -1 : this.places[this.first & this.mask]! >>> 16;
+    while (this.chunks.length > 0 && (chunk < 0 || (this.base & 0xffff) !== chunk)) {
+      this.chunks.shift();
+      this.base = (this.base + 1) & 0xffff;
+    }
+  }
+
+  private holds(record: number): boolean {
+    return (record - this.first) >>> 0 < this.size;
+  }
+
+  private locateKey(entry: number): void {
+    const place = this.places[this.newest[entry]! & this.mask]!;
+    const chunk = this.chunks[((place >>> 16) - this.base) & 0xffff]!;
+    // As in RecordReader.kvStart: the head, the event's type and tag, a length, then the key's tag and length.
+    let at = (place & 0xffff) + 21;
+    at += chunk[at] === 0x08 ? 3 : 1;
+    while (chunk[at]! >= 0x80) at++;
+    at += 2;
+    let length = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = chunk[at++]!;
+      length += (byte & 0x7f) * scale;
+      if (byte < 0x80) break;
+    }
+    this.keyChunk = chunk;
+    this.keyStart = at;
+    this.keyEnd = at + length;
+  }
+
+  private hasKey(entry: number, key: Uint8Array): boolean {
+    this.locateKey(entry);
+    const { keyChunk, keyStart } = this;
+    if (this.keyEnd - keyStart !== key.length) return false;
+    for (let i = 0; i < key.length; i++) if (keyChunk[keyStart + i] !== key[i]) return false;
+    return true;
+  }
+
+  private compareKey(entry: number, key: Uint8Array): number {
+    this.locateKey(entry);
+    return compareParts(this.keyChunk, this.keyStart, this.keyEnd, key, 0, key.length);
+  }
+
+  private compareEntries(a: number, b: number): number {
+    this.locateKey(a);
+    const { keyChunk, keyStart, keyEnd } = this;
+    this.locateKey(b);
+    return compareParts(keyChunk, keyStart, keyEnd, this.keyChunk, this.keyStart, this.keyEnd);
+  }
+
+  private addEntry(hash: number, record: number): number {
+    let entry = this.freeEntry;
+    if (entry >= 0) {
+      this.freeEntry = this.newest[entry]! - 1;
+    } else {
+      if (this.entries === this.newest.length) this.growEntries();
+      entry = this.entries++;
+    }
+    this.newest[entry] = record;
+    this.hashes[entry] = hash;
+    if (++this.keys * 2 > this.slots.length) this.growSlots();
+    place(this.slots, hash, entry);
+    return entry;
+  }
+
+  private removeEntry(entry: number): void {
+    this.order.remove(entry);
+    const { slots, hashes } = this;
+    const mask = slots.length - 1;
+    let hole = hashes[entry]! & mask;
+    while (slots[hole] !== entry + 1) hole = (hole + 1) & mask;
+    // Later entries of the run move back, so that no tombstones are needed.
+    for (let s = (hole + 1) & mask; slots[s] !== 0; s = (s + 1) & mask) {
+      const home = hashes[slots[s]! - 1]! & mask;
+      if (((s - home) & mask) < ((s - hole) & mask)) continue;
+      slots[hole] = slots[s]!;
+      hole = s;
+    }
+    slots[hole] = 0;
+    this.newest[entry] = this.freeEntry + 1;
+    this.freeEntry = entry;
+    this.keys--;
+  }
+
+  private growRecords(): void {
+    const { mask, first, next } = this;
+    const grow = (old: Uint32Array): Uint32Array => {
+      const out = new Uint32Array(2 * old.length);
+      for (let r = first; r !== next; r = (r + 1) >>> 0) out[r & (2 * mask + 1)] = old[r & mask]!;
+      return out;
+    };
+    this.places = grow(this.places);
+    this.older = grow(this.older);
+    this.newer = grow(this.newer);
+    this.entryOf = grow(this.entryOf);
+    const noted = new Uint8Array(2 * this.noted.length);
+    for (let r = first; r !== next; r = (r + 1) >>> 0) noted[r & (2 * mask + 1)] = this.noted[r & mask]!;
+    this.noted = noted;
+    this.mask = 2 * mask + 1;
+  }
+
+  private growEntries(): void {
+    const { newest, hashes } = this;
+    this.newest = new Uint32Array(2 * newest.length);
+    this.newest.set(newest, 0);
+    this.hashes = new Uint32Array(2 * hashes.length);
+    this.hashes.set(hashes, 0);
+  }
+
+  private growSlots(): void {
+    const old = this.slots;
+    this.slots = new Int32Array(2 * old.length);
+    for (const slot of old) if (slot !== 0) place(this.slots, this.hashes[slot - 1]!, slot - 1);
+  }
+}
+
+function place(slots: Int32Array, hash: number, entry: number): void {
+  const mask = slots.length - 1;
+  let s = hash & mask;
+  while (slots[s] !== 0) s = (s + 1) & mask;
+  slots[s] = entry + 1;
+}
+
+function compareParts(
+  a: Uint8Array,
+  aStart: number,
+  aEnd: number,
+  b: Uint8Array,
+  bStart: number,
+  bEnd: number,
+): number {
+  const n = Math.min(aEnd - aStart, bEnd - bStart);
+  for (let i = 0; i < n; i++) {
+    const d = a[aStart + i]! - b[bStart + i]!;
+    if (d !== 0) return d;
+  }
+  return aEnd - aStart - (bEnd - bStart);
+}
+
+/** What one reader sees of the overlay: stays as it is whatever happens to the overlay. */
+export class OverlayView {
+  readonly records = new RecordReader();
+  private readonly chunks: readonly Uint8Array[];
+  private readonly base: number;
+  private readonly places: readonly number[];
+  private readonly kinds: readonly number[];
+  private at = 0;
+
+  constructor(
+    chunks: readonly Uint8Array[],
+    base: number,
+    places: readonly number[],
+    kinds: readonly number[],
+  ) {
+    this.chunks = chunks;
+    this.base = base;
+    this.places = places;
+    this.kinds = kinds;
+    this.point();
+  }
+
+  get ended(): boolean {
+    return this.at >= this.places.length;
+  }
+
+  /** How the current record lies to the reader: `seen`. */
+  get kind(): number {
+    return this.kinds[this.at]!;
+  }
+
+  /** How the current key lies to one at `start` of `entryKey`; above everything at the end. */
+  compare(entryKey: Uint8Array, start: number): number {
+    if (this.ended) return 1;
+    const { records } = this;
+    return compareParts(records.block, records.keyStart, records.keyEnd, entryKey, start, entryKey.length);
+  }
+
+  key(): Uint8Array {
+    return this.records.block.slice(this.records.keyStart, this.records.keyEnd);
+  }
+
+  advance(): void {
+    this.at++;
+    this.point();
+  }
+
+  private point(): void {
+    if (this.ended) return;
+    const place = this.places[this.at]!;
+    this.records.startAt(this.chunks[((place >>> 16) - this.base) & 0xffff]!, place & 0xffff);
+    this.records.locateKey();
+  }
+}
