@@ -16,7 +16,7 @@ import type { EtcdBucket } from './etcd-buckets.ts';
 const scratchPrefix = 0x6b;
 const scratchEnd: Uint8Array = Uint8Array.of(scratchPrefix + 1);
 const scratchStart: Uint8Array = Uint8Array.of(scratchPrefix);
-const cursorBytes = 256 * 1024;
+const cursorBytes = 64 * 1024;
 
 export interface EtcdSnapshotParts {
   readonly walk: VersionWalk;

@@ -18,8 +18,8 @@ import type { WatchHub } from './watch-hub.ts';
 
 const everyKey = { key: new Uint8Array(1), rangeEnd: new Uint8Array(1) };
 /** Entries of one slice, and of one block that is sorted at once. */
-const sliceEntries = 500;
-const sliceBytes = 512 * 1024;
+const sliceEntries = 200;
+const sliceBytes = 128 * 1024;
 const blockEntries = 4096;
 const mergeEntries = 5_000;
 

@@ -7,8 +7,8 @@ import type { StoreState } from './state.ts';
 import type { WatchHub } from './watch-hub.ts';
 
 const everyKey = { key: new Uint8Array(1), rangeEnd: new Uint8Array(1) };
-const sliceEntries = 500;
-const sliceBytes = 256 * 1024;
+const sliceEntries = 200;
+const sliceBytes = 128 * 1024;
 
 /**
  * Every version that is kept as of now, in slices: first those up to the compact revision C that are alive there, in
