@@ -171,7 +171,7 @@ export class RangeReader {
           this.held = { key: entryKey.slice(), cell: cell.slice(), mod: 0 };
           return false;
         }
-        if (!overlay.records.isDelete()) rows.add(overlay.records.cell());
+        if (!overlay.records.isDelete()) rows.add(overlay.records.cell(), true);
         left--;
         overlay.advance();
         if (order === 0) return hasRoom();
@@ -186,7 +186,7 @@ export class RangeReader {
     if (!this.cursorEnded) this.cursorEnded = !this.cursor!.next(sliceBytesMax, offer);
     if (!this.cursorEnded || this.held !== undefined) return;
     for (; !overlay.ended && hasRoom(); overlay.advance(), left--)
-      if (!overlay.records.isDelete()) rows.add(overlay.records.cell());
+      if (!overlay.records.isDelete()) rows.add(overlay.records.cell(), true);
     this.done = overlay.ended;
   }
 
@@ -384,8 +384,8 @@ class Rows {
     this.subs = options.drained === true ? [] : undefined;
   }
 
-  /** The cell is a view: it is copied if it is wanted. */
-  add(cell: Uint8Array): void {
+  /** The cell is a view: unless it `stays` as it is, it is copied if it is wanted. */
+  add(cell: Uint8Array, stays = false): void {
     this.count++;
     if (this.countOnly) return;
     if (this.filters && !this.passes(cell)) return;
@@ -400,7 +400,8 @@ class Rows {
       this.large.push({ at: this.kvs.length, mod: this.reader.modRevision, sub: cellSub(cell) });
       this.kvs.push(noEnd);
     } else {
-      this.kvs.push(this.copy(cell, cell.length - cellTrailerBytes));
+      const length = cell.length - cellTrailerBytes;
+      this.kvs.push(stays ? cell.subarray(0, length) : this.copy(cell, length));
     }
   }
 
