@@ -152,6 +152,9 @@ export class WatchSession {
       const waiter = this.canceled.get(id);
       this.canceled.delete(id);
       if (waiter !== undefined) waiter(withoutOwn(response));
+      // Nobody waited for this answer to a cancel, so which revision it names is a matter of time.
+      else if (response['compactRevision'] === undefined && response['cancelReason'] === undefined)
+        this.logOf(id).push('canceled again');
       else this.logOf(id).push(withoutOwn(response));
       return;
     }
