@@ -141,17 +141,17 @@ export class Faults {
   }
 
   /**
-   * One of three voters at least, and not a second one before the first has started from its log or was replaced: what a
-   * quorum has lost nobody can bring back.
+   * One of the three or five that the cluster began with, and not a second one before the first has started from its log: what a quorum has
+   * lost nobody can bring back. Nor where membership changes: a crash may take the news of one back, and then the votes are
+   * needed of machines that are gone.
    */
   private mayRot(node: SimNode): boolean {
-    const { cluster, rotten, absent } = this.world;
+    const { absent, cluster, plan, rotten } = this.world;
     const isSound = (other: SimNode): boolean =>
-      !rotten.has(other) || (other.running && other.host !== rotten.get(other));
-    const voters = this.world.membership()?.filter((member) => !member.learner) ?? [];
-    return (
-      voters.length >= 3 && cluster.nodes.every(isSound) && !absent.has(node) && segments(node).length > 0
-    );
+      !other.joins && (!rotten.has(other) || (other.running && other.host !== rotten.get(other)));
+    const isWhole =
+      cluster.nodes.length === plan.members && absent.size === 0 && cluster.nodes.every(isSound);
+    return plan.members >= 3 && !plan.memberChanges && isWhole && segments(node).length > 0;
   }
 
   /** Bits of its log flip while it runs or is down. If it reads them, at its next start, it must say so and not start. */
