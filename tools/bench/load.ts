@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { CertificateSet } from '../../deploy/tls/make-certificates.ts';
 import type { Outcome } from './results.ts';
 import type { Workload } from './workloads.ts';
 
@@ -38,6 +39,8 @@ export function loadGenerator(wanted: string, cache: string): Generator {
 export interface LoadOptions {
   readonly seconds: number;
   readonly warmup: number;
+  /** For a workload over TLS. */
+  readonly certificates: CertificateSet | undefined;
   /** The clock starts: keys are there, watchers are open, clients are warm. */
   onStart(): void;
   /** The clock has stopped; the generator may still be at work. */
@@ -51,8 +54,16 @@ export function runLoad(
   workload: Workload,
   options: LoadOptions,
 ): Promise<Outcome> {
+  const { certificates } = options;
   const args = [
     ...generator.args,
+    ...(certificates === undefined
+      ? []
+      : [
+          `--cacert=${certificates.file('ca')}`,
+          `--cert=${certificates.file('root')}`,
+          `--key=${certificates.file('root', 'key')}`,
+        ]),
     `--endpoints=${endpoints.join(',')}`,
     `--workload=${workload.load}`,
     `--conns=${workload.conns}`,

@@ -1,4 +1,5 @@
 /** The load generator where Go is absent: the same flags and the same JSON lines as loadgen/main.go, on our own client. */
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Prng } from '@quoin/base';
 import { Client, compare, op } from '@quoin/client';
@@ -16,6 +17,10 @@ const { values: flags } = parseArgs({
     keys: { type: 'string', default: '10000' },
     'key-size': { type: 'string', default: '8' },
     'value-size': { type: 'string', default: '256' },
+    /** Given, connections use TLS. */
+    cacert: { type: 'string' },
+    cert: { type: 'string' },
+    key: { type: 'string' },
   },
 });
 
@@ -33,7 +38,13 @@ const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 
 function dial(n: number): Client[] {
   const endpoints = flags.endpoints.split(',');
-  return Array.from({ length: n }, (_, i) => new Client({ endpoints: [endpoints[i % endpoints.length]!] }));
+  const file = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
+  const { cacert, cert, key: certKey } = flags;
+  const tls = cacert === undefined ? undefined : { ca: file(cacert), cert: file(cert), key: file(certKey) };
+  return Array.from(
+    { length: n },
+    (_, i) => new Client({ endpoints: [endpoints[i % endpoints.length]!], tls }),
+  );
 }
 
 function key(n: number): Uint8Array {

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type CertificateSet, makeCertificates } from '../../deploy/tls/make-certificates.ts';
 import { findOracle } from '../../tests/compat/oracle.ts';
 import { chart } from './chart.ts';
 import { type Generator, loadGenerator, runLoad } from './load.ts';
@@ -176,13 +177,23 @@ function contenders({ shapes: chosen, other }: Plan, workload: Workload): Conten
   return list;
 }
 
-function start({ software, shape }: Contender, dir: string): Promise<Shape> {
-  if (software.kind === 'quoin' && shape === 'roles') return startRoles(software, 3, 2, dir);
-  return startNodes(software, shapes[shape].etcdNodes, dir);
+function start(
+  { software, shape }: Contender,
+  dir: string,
+  certificates: CertificateSet | undefined,
+): Promise<Shape> {
+  if (software.kind === 'quoin' && shape === 'roles') return startRoles(software, 3, 2, dir, certificates);
+  return startNodes(software, shapes[shape].etcdNodes, dir, certificates);
+}
+
+function certificatesFor(plan: Plan, workload: Workload): CertificateSet | undefined {
+  if (!workload.tls) return undefined;
+  return makeCertificates(`${plan.cache}-certificates`, { hosts: ['127.0.0.1'], clients: ['root'] });
 }
 
 async function measure(plan: Plan, contender: Contender, workload: Workload): Promise<Measured> {
-  const shape = await start(contender, plan.cache);
+  const certificates = certificatesFor(plan, workload);
+  const shape = await start(contender, plan.cache, certificates);
   try {
     let stopUsage: (() => ProcessUse[]) | undefined;
     let processes: ProcessUse[] = [];
@@ -190,6 +201,7 @@ async function measure(plan: Plan, contender: Contender, workload: Workload): Pr
       seconds: plan.seconds,
       warmup: plan.warmup,
       signal: stopping.signal,
+      certificates,
       onStart: () => {
         stopUsage = watchUsage(shape.processes);
       },

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CertificateSet } from '../../deploy/tls/make-certificates.ts';
 import { freePorts } from '../../tests/support/ports.ts';
 import type { Role } from './results.ts';
 
@@ -119,11 +120,38 @@ async function startAll(commands: readonly Command[], dir: string, endpoints: st
   return { endpoints, processes, stop: stopAll };
 }
 
+/** Flags for the certificates that a process needs: all of them are asked for one, clients included. */
+function tlsFlags(
+  certificates: CertificateSet | undefined,
+  planes: readonly ('client' | 'peer')[],
+): string[] {
+  if (certificates === undefined) return [];
+  const { file } = certificates;
+  const client = [
+    `--cert-file=${file('server')}`,
+    `--key-file=${file('server', 'key')}`,
+    `--trusted-ca-file=${file('ca')}`,
+    '--client-cert-auth',
+  ];
+  const peer = [
+    `--peer-cert-file=${file('peer')}`,
+    `--peer-key-file=${file('peer', 'key')}`,
+    `--peer-trusted-ca-file=${file('peer-ca')}`,
+  ];
+  return planes.flatMap((plane) => (plane === 'client' ? client : peer));
+}
+
 /** `nodes` nodes that each are a member and serve clients: etcd itself, or Quoin's all-in-one. */
-export async function startNodes(software: Software, nodes: number, dir: string): Promise<Shape> {
+export async function startNodes(
+  software: Software,
+  nodes: number,
+  dir: string,
+  certificates?: CertificateSet,
+): Promise<Shape> {
   const ports = await freePorts(nodes * 2);
-  const client = (i: number): string => `http://127.0.0.1:${ports[i * 2]}`;
-  const peer = (i: number): string => `http://127.0.0.1:${ports[i * 2 + 1]}`;
+  const scheme = certificates === undefined ? 'http' : 'https';
+  const client = (i: number): string => `${scheme}://127.0.0.1:${ports[i * 2]}`;
+  const peer = (i: number): string => `${scheme}://127.0.0.1:${ports[i * 2 + 1]}`;
   const cluster = Array.from({ length: nodes }, (_, i) => `n${i}=${peer(i)}`).join(',');
   const commands = Array.from({ length: nodes }, (_, i): Command => {
     const flags = [
@@ -136,12 +164,14 @@ export async function startNodes(software: Software, nodes: number, dir: string)
       `--initial-cluster=${cluster}`,
       '--initial-cluster-token=bench',
       '--initial-cluster-state=new',
+      ...tlsFlags(certificates, ['client', 'peer']),
+      ...(certificates === undefined ? [] : ['--peer-client-cert-auth']),
     ];
     return software.kind === 'etcd'
       ? { name: `etcd${i}`, role: 'node', file: software.binary, args: flags }
       : node(software, 'node', `quoin${i}`, 'quoin', flags);
   });
-  const endpoints = Array.from({ length: nodes }, (_, i) => client(i).slice('http://'.length));
+  const endpoints = Array.from({ length: nodes }, (_, i) => new URL(client(i)).host);
   return startAll(commands, dir, endpoints);
 }
 
@@ -151,9 +181,11 @@ export async function startRoles(
   members: number,
   gateways: number,
   dir: string,
+  certificates?: CertificateSet,
 ): Promise<Shape> {
   const ports = await freePorts(members + gateways);
-  const peer = (i: number): string => `http://127.0.0.1:${ports[i]}`;
+  const scheme = certificates === undefined ? 'http' : 'https';
+  const peer = (i: number): string => `${scheme}://127.0.0.1:${ports[i]}`;
   const peers = Array.from({ length: members }, (_, i) => peer(i));
   const client = (i: number): string => `127.0.0.1:${ports[members + i]}`;
   const commands = peers.map((url, i) =>
@@ -164,13 +196,16 @@ export async function startRoles(
       `--initial-advertise-peer-urls=${url}`,
       `--initial-cluster=${peers.map((p, k) => `m${k}=${p}`).join(',')}`,
       '--initial-cluster-token=bench',
+      ...tlsFlags(certificates, ['peer']),
+      ...(certificates === undefined ? [] : ['--peer-client-cert-auth']),
     ]),
   );
   for (let i = 0; i < gateways; i++) {
     const flags = [
       `--name=g${i}`,
       `--members=${peers.join(',')}`,
-      `--listen-client-urls=http://${client(i)}`,
+      `--listen-client-urls=${scheme}://${client(i)}`,
+      ...tlsFlags(certificates, ['client', 'peer']),
     ];
     commands.push(node(quoin, 'gateway', `gateway${i}`, 'gateway', flags));
   }

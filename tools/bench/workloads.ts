@@ -20,6 +20,8 @@ export interface Workload {
   readonly keys: number;
   /** Every key is put before. */
   readonly fill: boolean;
+  /** Certificates on every port, of servers, peers and clients. */
+  readonly tls: boolean;
   /** What a ratio of this workload is of: operations a second, or how long one takes. */
   readonly judgedBy: 'perSecond' | 'p50Ms';
 }
@@ -35,6 +37,7 @@ const workload = (id: string, title: string, more: Partial<Workload> = {}): Work
     valueBytes: 256,
     keys: 10_000,
     fill: true,
+    tls: false,
     judgedBy: 'perSecond',
     ...more,
   };
@@ -57,6 +60,8 @@ export const workloads: readonly Workload[] = [
   workload('mixed:1000', '1 put : 9 gets, 1,000 clients'),
   workload('keepalive:1000', 'lease keepalive, 1,000 streams', { fill: false }),
   workload('watch-one:10000', 'one put to 10,000 watchers', { fill: false, judgedBy: 'p50Ms' }),
+  workload('put-tls:1000', 'put 256 B over TLS, 1,000 clients', { load: 'put', fill: false, tls: true }),
+  workload('get-tls:1000', 'linearizable get over TLS, 1,000 clients', { load: 'get', tls: true }),
   workload('watch-rate:100', 'puts at full rate to 100 watchers, events', { fill: false }),
 ];
 

@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"flag"
@@ -32,6 +34,9 @@ var (
 	keySpace  = flag.Int("keys", 10000, "distinct keys")
 	keySize   = flag.Int("key-size", 8, "bytes, at least 8")
 	valueSize = flag.Int("value-size", 256, "bytes, at least 8")
+	cacert    = flag.String("cacert", "", "CA of the servers, PEM; given, connections use TLS")
+	cert      = flag.String("cert", "", "certificate of this client, PEM")
+	certKey   = flag.String("key", "", "its key, PEM")
 	timeout   = flag.Duration("timeout", 10*time.Second, "for one request")
 )
 
@@ -76,11 +81,16 @@ func drive() error {
 // One endpoint for each connection in turn, as the official benchmark tool does it.
 func dial(n int) ([]*clientv3.Client, error) {
 	eps := strings.Split(*endpoints, ",")
+	secure, err := tlsConfig()
+	if err != nil {
+		return nil, err
+	}
 	pool := make([]*clientv3.Client, n)
 	for i := range pool {
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints:   []string{eps[i%len(eps)]},
 			DialTimeout: 10 * time.Second,
+			TLS:         secure,
 			Logger:      zap.NewNop(),
 		})
 		if err != nil {
@@ -89,6 +99,30 @@ func dial(n int) ([]*clientv3.Client, error) {
 		pool[i] = c
 	}
 	return pool, nil
+}
+
+// Nil without a CA: plain text.
+func tlsConfig() (*tls.Config, error) {
+	if *cacert == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(*cacert)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate in it", *cacert)
+	}
+	config := &tls.Config{RootCAs: roots}
+	if *cert != "" {
+		pair, err := tls.LoadX509KeyPair(*cert, *certKey)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
 }
 
 func key(n int) string {
