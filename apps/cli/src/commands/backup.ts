@@ -1,35 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BackupSource, fromSomeMember } from '@quoin/client';
-import type { KeyRing, Manifest, StoredBackup } from '@quoin/platform';
+import type { Manifest, StoredBackup } from '@quoin/platform';
 import type { Command } from '../command.ts';
 import type { Context } from '../context.ts';
 import { badArgs, CommandError, ExitCode } from '../exit.ts';
 import type { FlagSpec } from '../flags.ts';
 import { humanBytes } from '../go-format.ts';
 import { table } from '../table.ts';
-
-/** RocksDB and the servers come with it: only loaded by who needs it. */
-const platform = () => import('@quoin/platform');
+import { type InitialCluster, keyFlags, keysOf, newMember, platform, printRestored } from './new-member.ts';
 
 const dirFlag: FlagSpec = { name: 'dir', kind: 'string', help: 'directory of the backups' };
-
-const keyFlags: readonly FlagSpec[] = [
-  {
-    name: 'encryption-key-file',
-    kind: 'string',
-    help: 'keys of backups and data directories that are encrypted',
-  },
-  { name: 'encryption-key-command', kind: 'string', help: 'shell command that prints such keys' },
-];
-
-async function keysOf(context: Context): Promise<KeyRing | undefined> {
-  const { KeyRing } = await platform();
-  return KeyRing.read({
-    file: context.flags.text('encryption-key-file'),
-    command: context.flags.text('encryption-key-command'),
-  });
-}
 
 function row({ path, manifest }: StoredBackup): string[] {
   const { clusterId, createdAt, revision, entries, fileBytes } = manifest;
@@ -201,31 +182,19 @@ async function restoreMember(
   file: string,
   name: string,
   dataDir: string,
-  initialCluster: readonly { readonly name: string; readonly peerUrls: readonly string[] }[],
+  initialCluster: InitialCluster,
 ): Promise<void> {
   const { Logger, restoreBackup } = await platform();
-  const configured = initialCluster.find((member) => member.name === name)?.peerUrls;
-  if (configured === undefined)
-    throw badArgs(`couldn't find local name "${name}" in the initial cluster configuration`);
   const given = context.flags.bool('all') ? [] : context.flags.list('initial-advertise-peer-urls');
+  const member = newMember(context, name, initialCluster, given);
   const summary = await restoreBackup({
     file,
     dataDir,
+    member,
     keys: await keysOf(context),
     log: Logger.open({ level: 'warn', format: 'console', outputs: ['stderr'] }),
-    member: {
-      name,
-      initialCluster,
-      clusterToken: context.flags.text('initial-cluster-token'),
-      initialClusterState: 'new',
-      advertisePeerUrls: given.length > 0 ? given : configured,
-      advertiseClientUrls: [],
-    },
   });
-  const id = (value: bigint) => value.toString(16);
-  context.print(
-    `Member ${id(summary.memberId)} (${name}) of cluster ${id(summary.clusterId)} restored to ${dataDir}: revision ${summary.revision}, ${summary.keys} keys`,
-  );
+  printRestored(context, name, dataDir, summary);
 }
 
 export const backupCommands: readonly Command[] = [

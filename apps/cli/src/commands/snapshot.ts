@@ -6,9 +6,7 @@ import { badArgs } from '../exit.ts';
 import type { FlagSpec } from '../flags.ts';
 import { goJsonString, humanBytes } from '../go-format.ts';
 import { table } from '../table.ts';
-
-/** Only these need RocksDB. */
-const platform = () => import('@quoin/platform');
+import { keyFlags, keysOf, newMember, platform, printRestored } from './new-member.ts';
 
 async function status(context: Context, args: readonly string[]): Promise<undefined> {
   if (args.length !== 1) throw badArgs('snapshot status requires exactly one argument');
@@ -62,8 +60,7 @@ const restoreFlags: readonly FlagSpec[] = [
     kind: 'bool',
     help: 'mark the latest revision after restore as compacted (required with --bump-revision, not without)',
   },
-  { name: 'encryption-key-file', kind: 'string', help: 'keys to encrypt the data directory with' },
-  { name: 'encryption-key-command', kind: 'string', help: 'shell command that prints such keys' },
+  ...keyFlags,
 ];
 
 async function restore(context: Context, args: readonly string[]): Promise<undefined> {
@@ -73,37 +70,21 @@ async function restore(context: Context, args: readonly string[]): Promise<undef
   if (bump < 0n || bump > BigInt(Number.MAX_SAFE_INTEGER)) throw badArgs('--bump-revision is out of range');
   if (bump > 0n !== flags.bool('mark-compacted'))
     throw badArgs('--mark-compacted required if --bump-revision > 0, and not allowed otherwise');
-  const { KeyRing, Logger, parseInitialCluster, restoreSnapshot } = await platform();
+  const { Logger, parseInitialCluster, restoreSnapshot } = await platform();
   const name = flags.text('name');
   const initialCluster = parseInitialCluster(flags.text('initial-cluster'));
-  const configured = initialCluster.find((member) => member.name === name)?.peerUrls;
-  if (configured === undefined)
-    throw badArgs(`couldn't find local name "${name}" in the initial cluster configuration`);
-  const given = flags.list('initial-advertise-peer-urls');
+  const member = newMember(context, name, initialCluster, flags.list('initial-advertise-peer-urls'));
   const dataDir = flags.text('data-dir') || `${name}.etcd`;
   const summary = await restoreSnapshot({
     file: args[0]!,
     dataDir,
     skipHashCheck: flags.bool('skip-hash-check'),
     bumpRevision: Number(bump),
-    keys: await KeyRing.read({
-      file: flags.text('encryption-key-file'),
-      command: flags.text('encryption-key-command'),
-    }),
+    member,
+    keys: await keysOf(context),
     log: Logger.open({ level: 'warn', format: 'console', outputs: ['stderr'] }),
-    member: {
-      name,
-      initialCluster,
-      clusterToken: flags.text('initial-cluster-token'),
-      initialClusterState: 'new',
-      advertisePeerUrls: given.length > 0 ? given : configured,
-      advertiseClientUrls: [],
-    },
   });
-  const id = (value: bigint) => value.toString(16);
-  context.print(
-    `Member ${id(summary.memberId)} (${name}) of cluster ${id(summary.clusterId)} restored to ${dataDir}: revision ${summary.revision}, ${summary.keys} keys`,
-  );
+  printRestored(context, name, dataDir, summary);
 }
 
 export const snapshotCommands: readonly Command[] = [
