@@ -313,6 +313,8 @@ export class ReadyLoop {
     while (this.committed.length > 0) this.committed.shift();
     this.decoded.clear();
     wal.saveSnapshot(snapshot, () => {
+      // The log may be closed by now. It names the state that is whole on this disk: a restart goes on from there.
+      if (this.stopped) return;
       wal.append(hardState, [], true, () => {
         if (this.stopped) return;
         this.hooks.installSnapshot(snapshot.index, () => {

@@ -28,3 +28,42 @@ test('a member that restarts while it receives a snapshot is sent another one at
   expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 101, 3_000)).toBe(true);
   expectEqualStates(cluster);
 });
+
+// Simulator, seed 118354: it was removed while the record of the snapshot was on its way to the disk, and the log, closed by
+// then, was given the hard state.
+test('a member may be stopped at any point of installing a snapshot, and comes back', () => {
+  let installs = 0;
+  for (let waitMs = 0; waitMs < 60; waitMs += 1) {
+    let receivedMs = 0;
+    const cluster: SimCluster = new SimCluster({
+      seed: 91,
+      // Stretches the time between the record of the snapshot and the hard state.
+      disk: { syncMs: 10, spikeEvery: 0 },
+      limits: { snapshotCount: 5, snapshotCatchupEntries: 0, flushIntervalMs: 50 },
+      log: (line) => {
+        if (line.includes('receiving a snapshot')) receivedMs = cluster.scheduler.nowMs;
+      },
+    });
+    cluster.start();
+    const client = new SimClient(cluster, 'client');
+    const leader = cluster.waitForLeader();
+    const away = cluster.nodes.find((node) => node !== leader)!;
+    cluster.crash(away);
+    for (let i = 0; i < 12; i++) client.ok(Method.put, etcd.putRequest(`k${i}`, 'v'));
+    cluster.run(500);
+    cluster.startNode(away);
+    expect(cluster.runUntil(() => receivedMs > 0, 5_000)).toBe(true);
+    cluster.run(waitMs);
+    const before = away.member!.status().revision;
+    let stopped = false;
+    away.member!.stop(() => {
+      stopped = true;
+    });
+    expect(cluster.runUntil(() => stopped, 5_000)).toBe(true);
+    if (before < 13) installs++;
+    cluster.crash(away);
+    cluster.startNode(away);
+    expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 13, 5_000)).toBe(true);
+  }
+  expect(installs).toBeGreaterThan(5);
+});
