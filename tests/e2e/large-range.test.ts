@@ -1,10 +1,10 @@
 /** One unary Range of 200 MB through gateway and leader: it arrives whole, in bounded memory, and nobody is elected. */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { Client, op } from '@quoin/client';
 import { RangeRequestSchema, type RangeResponse, RangeResponseSchema } from '@quoin/contracts/etcd';
 import { afterAll, expect, test } from 'vitest';
+import { longestDelayMs, memoryBytes, resetPeak } from '../../tools/scale/process-memory.ts';
 import type { Child } from '../support/child.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 
@@ -21,19 +21,7 @@ afterAll(async () => {
 });
 
 function memoryMb(child: Child, field: 'VmRSS' | 'VmHWM'): number {
-  const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-  return Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)![1]) / 1024;
-}
-
-/** From now on VmHWM is the peak since now (proc(5), clear_refs). */
-function resetPeak(child: Child): void {
-  writeFileSync(`/proc/${child.pid}/clear_refs`, '5');
-}
-
-/** Longest delay of the event loop since the last call. */
-async function longestDelayMs(url: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text();
-  return Number(/nodejs_eventloop_delay_seconds\{quantile="1"\} (\S+)/.exec(text)![1]) * 1_000;
+  return memoryBytes(child.pid!, field) / 2 ** 20;
 }
 
 async function fill(client: Client): Promise<void> {
@@ -88,11 +76,11 @@ test('a unary range of 200 MB at the leader', async () => {
     await longestDelayMs(leader.metricsUrl);
     await longestDelayMs(gateway!.url);
     const rest = [gateway!, leader].map((child) => memoryMb(child, 'VmRSS'));
-    for (const child of [gateway!, leader]) resetPeak(child);
+    for (const child of [gateway!, leader]) resetPeak(child.pid!);
     const { response, bytes, ms } = await rangeAll(cluster.endpoints[0]!);
     const peak = [gateway!, leader].map((child) => memoryMb(child, 'VmHWM'));
-    const delay = await longestDelayMs(leader.metricsUrl);
-    const gatewayDelay = await longestDelayMs(gateway!.url);
+    const delay = (await longestDelayMs(leader.metricsUrl))!;
+    const gatewayDelay = (await longestDelayMs(gateway!.url))!;
     const line = ['gateway', 'leader'].map(
       (name, i) => `${name} ${rest[i]!.toFixed(0)} → at most ${peak[i]!.toFixed(0)} MB`,
     );

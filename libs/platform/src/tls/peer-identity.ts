@@ -12,8 +12,6 @@ export interface AllowedNames {
   readonly hostnames: readonly string[];
 }
 
-export const everyName: AllowedNames = { commonNames: [], hostnames: [] };
-
 export function restricts(names: AllowedNames): boolean {
   return names.commonNames.length > 0 || names.hostnames.length > 0;
 }
