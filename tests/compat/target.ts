@@ -286,9 +286,13 @@ export class Target {
     await this.signIn();
   }
 
-  /** Of a spread target: until the member behind this connection has applied the newest revision and compaction. */
+  /**
+   * Of a spread target: until the member behind this connection has applied the newest revision and compaction, and
+   * what was changed of users and roles, which no revision tells of: it answers AuthStatus when it has.
+   */
   private async catchUpLocally(connection: number): Promise<void> {
     if (!this.spread) return;
+    await this.tryAsk('AuthStatus', {}, connection);
     const ask = (revision: number): Promise<PlainFields> =>
       this.tryAsk('Range', { key: fenceKey, serializable: true, revision }, connection);
     await this.until('a member', async () => {
@@ -376,7 +380,7 @@ const alarmAction = { get: 0, activate: 1, deactivate: 2 };
 
 /** Answered from what the member that is asked has, without asking the others. */
 function isLocal(step: CallStep): boolean {
-  if (['LeaseLeases', 'HashKV', 'Hash', 'Status'].includes(step.rpc)) return true;
+  if (['LeaseLeases', 'Status'].includes(step.rpc)) return true;
   if (!['Range', 'RangeStream', 'Txn'].includes(step.rpc)) return false;
   return step.rpc === 'Txn' || step.request['serializable'] === true;
 }

@@ -2,7 +2,7 @@
 import { utf8 } from '@quoin/base';
 import { services } from '@quoin/contracts';
 import { authRules } from '@quoin/contracts/auth';
-import { etcd } from '@quoin/sim';
+import { etcd, peerUrl, SimGateway } from '@quoin/sim';
 import { expect, test } from 'vitest';
 import { AuthWorld, responses } from './auth-world.ts';
 
@@ -303,6 +303,68 @@ test('tokens: any gateway and any member, renewed by use, void with the password
   expect(problem()).toBe('');
   world.ok('Auth/AuthEnable');
   expect(problem()).toBe('invalid auth token');
+}, 60_000);
+
+test('what is acknowledged through one gateway holds at once for all that is asked through another, whose member lags', () => {
+  const world = new AuthWorld(713);
+  world.enable();
+  const { cluster } = world;
+  const leader = cluster.waitForLeader();
+  const behind = cluster.nodes.find((node) => node !== leader)!;
+  const near = new SimGateway(cluster, 'near', { homeUrl: peerUrl(leader.name) });
+  const far = new SimGateway(cluster, 'far', { homeUrl: peerUrl(behind.name) });
+  near.token = world.login('root');
+  cluster.run(500);
+  const slow = (delayMs: number): void => {
+    for (const node of cluster.nodes) cluster.network.setLink(node.name, behind.name, { delayMs });
+  };
+  const unary = (rpc: string, init: object) => () => world.call(rpc, init, far).problem;
+  const snapshot = (): string => {
+    const stream = far.stream('/etcdserverpb.Maintenance/Snapshot');
+    stream.server.onMessage(new Uint8Array(0));
+    cluster.runUntil(() => stream.received.length > 0 || stream.ended !== undefined, 5_000);
+    return (stream.ended?.message ?? 'served').replace('etcdserver: ', '');
+  };
+  const changes: readonly [string, () => void, string][] = [
+    [
+      'password',
+      () => world.ok('Auth/UserChangePassword', { name: 'op', password: 'new' }, near),
+      'invalid auth token',
+    ],
+    ['user', () => world.ok('Auth/UserDelete', { name: 'op' }, near), 'invalid auth token'],
+    ['role', () => world.ok('Auth/UserRevokeRole', { name: 'op', role: 'root' }, near), denied],
+  ];
+  const asked: readonly [string, () => string][] = [
+    ['Range', unary('KV/Range', { key })],
+    ['Put', unary('KV/Put', { key })],
+    ['HashKV', unary('Maintenance/HashKV', {})],
+    ['Hash', unary('Maintenance/Hash', {})],
+    ['Defragment', unary('Maintenance/Defragment', {})],
+    ['Snapshot', snapshot],
+  ];
+  for (const [what, change, problem] of changes) {
+    for (const [name, ask] of asked) {
+      world.ok('Auth/UserAdd', { name: 'op', password: 'op' }, near);
+      world.ok('Auth/UserGrantRole', { user: 'op', role: 'root' }, near);
+      far.token = world.login('op');
+      const before = ask();
+      expect(before === '' || before === 'served', `${name} before`).toBe(true);
+      slow(300);
+      change();
+      expect(ask(), `${name} after ${what}`).toBe(problem);
+      slow(0.3);
+      cluster.run(1_000);
+      world.call('Auth/UserDelete', { name: 'op' }, near);
+    }
+  }
+  // And while nobody could change anything any more, an operator gets what the member has.
+  world.ok('Auth/UserAdd', { name: 'op', password: 'op' }, near);
+  world.ok('Auth/UserGrantRole', { user: 'op', role: 'root' }, near);
+  far.token = world.login('op');
+  expect(world.ok('Maintenance/HashKV', {}, far).hash).toBeGreaterThan(0);
+  for (const node of cluster.nodes) if (node !== behind) cluster.crash(node);
+  expect(world.ok('Maintenance/HashKV', {}, far).hash).toBeGreaterThan(0);
+  expect(snapshot()).toBe('served');
 }, 60_000);
 
 test('a signed token of another kind names its revision, and is old after every change', () => {

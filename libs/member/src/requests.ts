@@ -7,6 +7,7 @@
  *   lease keep-alive and time-to-live ─────────────────► lessor            leader only, once it knows all leases
  *   member add, remove, promote ───────────────────────► membership change leader only
  *   status, leases, history, backup, member list ──────► this member's state
+ *   hashes, snapshot, defragment ──────────────────────► the same, once it knows what was acknowledged (ConfirmedCall)
  *   users and roles: changes ─► proposal; else ──────────► ReadIndex; passwords in the background
  *
  * "Leader only" elsewhere answers `not taken`: the gateway goes to the leader with it.
@@ -48,6 +49,7 @@ import {
 } from './cluster-messages.ts';
 import type { ClusterRequests } from './cluster-requests.ts';
 import type { MemberConfig } from './config.ts';
+import { ConfirmedCall } from './confirmed-call.ts';
 import type { LeaseRequests } from './lease-requests.ts';
 import type { LinkCall } from './link-session.ts';
 import type { Maintenance } from './maintenance.ts';
@@ -103,6 +105,7 @@ export class Requests {
   /** Reads of this turn that need no quorum. */
   private local: LinkCall[];
   private longRanges: LongRange[];
+  private confirming: ConfirmedCall[];
   private readonly auth: AuthRequests;
 
   constructor(parts: RequestsParts) {
@@ -120,6 +123,7 @@ export class Requests {
     });
     this.local = [];
     this.longRanges = [];
+    this.confirming = [];
   }
 
   take(call: LinkCall): void {
@@ -127,12 +131,35 @@ export class Requests {
     if (call.trace !== undefined && tracer !== undefined) {
       call.span = tracer.start(`member.${methodName(call.method)}`, call.trace);
     }
+    if (isConfirmed(call.method)) this.confirm(call);
+    else this.admit(call);
+  }
+
+  private admit(call: LinkCall): void {
     try {
       if (this.mayPass(call)) this.route(call);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       call.fail(malformedRequest(error.message));
     }
+  }
+
+  private confirm(call: LinkCall): void {
+    const confirmed = new ConfirmedCall(call, () => {
+      if (call.done) return;
+      call.standing = 'settled';
+      this.admit(call);
+    });
+    this.confirming.push(confirmed);
+    this.parts.reads.add(confirmed);
+    this.parts.loop.wake();
+  }
+
+  /** Without a leader nothing more recent is to be had, and just then an operator wants to look. */
+  private pumpConfirming(): void {
+    if (this.confirming.length === 0) return;
+    if (this.parts.loop.softState.leader === 0n) for (const call of this.confirming) call.serve();
+    this.confirming = this.confirming.filter((call) => !call.over);
   }
 
   /** False when it was refused, or waits for the question whether it is. Costs nothing while authentication is off. */
@@ -305,6 +332,7 @@ export class Requests {
   pump(): boolean {
     const { clock, config } = this.parts;
     const endMs = clock.monotonicMs() + config.applySliceMs;
+    this.pumpConfirming();
     const local = this.local;
     this.local = [];
     for (const call of local) call.serve();
@@ -385,6 +413,22 @@ export class Requests {
 function isAuth(method: number): boolean {
   if (method === Method.identify || method === Method.authSync) return true;
   return method >= Method.authEnable && method <= Method.roleRevokePermission;
+}
+
+/**
+ * Answered from what this member has, as with etcd; but a gateway's clients have not chosen this member, and what one of
+ * them was told, such as that a user is gone, must hold for the next.
+ */
+function isConfirmed(method: number): boolean {
+  switch (method) {
+    case Method.hash:
+    case Method.hashKV:
+    case Method.snapshot:
+    case Method.defragment:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** Checked where it is answered: which keys a lease has is certain only where its time is known. */

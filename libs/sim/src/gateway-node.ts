@@ -46,6 +46,9 @@ export class SimStream {
   }
 }
 
+/** `homeUrl`: the member that it reads from while that is healthy. */
+export type SimGatewayOptions = Partial<GatewayLimits> & { readonly homeUrl?: string };
+
 export class SimGateway {
   readonly host: SimHost;
   readonly gateway: Gateway;
@@ -54,7 +57,7 @@ export class SimGateway {
   certUser = '';
   private readonly cluster: SimCluster;
 
-  constructor(cluster: SimCluster, name: string, limits: Partial<GatewayLimits> = {}) {
+  constructor(cluster: SimCluster, name: string, limits: SimGatewayOptions = {}) {
     this.cluster = cluster;
     this.host = new SimHost(cluster.scheduler, name);
     const clock = new SimClock(cluster.scheduler);
