@@ -149,6 +149,12 @@ export class SimNetwork {
     return this.listeners.get(address);
   }
 
+  /** @internal Whether a machine of that name listens. */
+  isUp(name: string): boolean {
+    for (const { host } of this.listeners.values()) if (host.name === name && host.alive) return true;
+    return false;
+  }
+
   /** @internal */
   forget(connection: Connection): void {
     this.connections.delete(connection);
@@ -232,11 +238,15 @@ class Connection {
     if (this.state === 'dialled' && this.farHost !== undefined && this.whole()) this.connect(0);
     if (this.state !== 'connected') return;
     for (const direction of this.directions) direction.pump();
-    // A wire that is whole again does not wake the dead.
-    if (this.whole() && !this.hasDeadEnd()) {
+    if (!this.whole()) {
+      this.breakAfterSilence();
+    } else if (!this.hasDeadEnd()) {
       this.silence?.cancel();
       this.silence = undefined;
+    } else if (this.deadEndIsBack()) {
+      this.break('connection reset');
     } else {
+      // A wire that is whole again does not wake the dead.
       this.breakAfterSilence();
     }
   }
@@ -334,6 +344,14 @@ class Connection {
 
   private hasDeadEnd(): boolean {
     return !this.near.host.alive || this.farHost?.alive === false;
+  }
+
+  /** Whether a machine that died is up again: at the first packet that reaches it, it refuses the connection. */
+  private deadEndIsBack(): boolean {
+    for (const end of [this.near.host, this.farHost!]) {
+      if (!end.alive && this.network.isUp(end.name)) return true;
+    }
+    return false;
   }
 
   private whole(): boolean {

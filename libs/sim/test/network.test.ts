@@ -114,6 +114,19 @@ test('a machine that is gone is noticed only by its silence', () => {
   expect(room.log).toEqual(['a: connection timed out']);
 });
 
+test('a machine that came back behind a cut refuses what was meant for its former life once the cut heals', () => {
+  const room = new Room({ silentDeaths: true, silenceMs: 10_000 });
+  room.network.cut('a', 'b');
+  room.b.kill();
+  const reborn = new SimHost(room.scheduler, 'b');
+  room.network.listen('b:1', reborn, () => {});
+  room.run(1000);
+  expect(room.log).toEqual([]);
+  room.network.heal();
+  room.run(10);
+  expect(room.log).toEqual(['a: connection reset']);
+});
+
 test('a paused node takes messages when it returns; until then they are queued at the sender', () => {
   const room = new Room();
   room.b.pause();
