@@ -1,6 +1,6 @@
 /**
  * The main job on real input: a real etcd full of objects shaped like Kubernetes' is copied by etcdctl make-mirror into
- * a Quoin cluster, while a member is killed and comes back. Afterwards every key and value is equal on both sides and on
+ * a Quoin cluster, while a follower is killed and comes back. Afterwards every key and value is equal on both sides and on
  * every member.
  */
 import { Prng } from '@quoin/base';
@@ -8,7 +8,7 @@ import { Client, op } from '@quoin/client';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { hasEtcdctl, RunningEtcdctl } from '../support/etcdctl.ts';
-import { contents, memberContents } from '../support/state.ts';
+import { contents, leaderOf, memberContents } from '../support/state.ts';
 import { etcdBinary, hasEtcd, startEtcd, type TestServer } from '../support/test-server.ts';
 
 const objects = 10_000;
@@ -63,7 +63,7 @@ describe.runIf(hasEtcd && hasEtcdctl)('make-mirror from a real etcd', () => {
     await Promise.all([etcd?.stop(), cluster?.stop()]);
   });
 
-  test('every key and value arrives, on every member, although one is killed on the way', async () => {
+  test('every key and value arrives, on every member, although a follower is killed on the way', async () => {
     [etcd, cluster] = await Promise.all([startEtcd(), startCluster({ members: 3, gateways: 2 })]);
     const sourceEndpoint = etcd.endpoints[0]!;
     await fill(sourceEndpoint);
@@ -77,9 +77,12 @@ describe.runIf(hasEtcd && hasEtcdctl)('make-mirror from a real etcd', () => {
       const copied = async (): Promise<number> =>
         Number((await client.kv.get(prefix, { prefix: true, countOnly: true })).count);
       await expect.poll(copied, { timeout: 60_000, interval: 50 }).toBeGreaterThan(objects / 10);
-      await cluster.kill(2);
+      // Not the leader: a put that was under way to it has an unknown outcome, and make-mirror ends at its first error.
+      const killed = ((await leaderOf(cluster.members.map((m) => m.peerUrl))) + 1) % 3;
+      await cluster.kill(killed);
       await expect.poll(copied, { timeout: 60_000, interval: 50 }).toBeGreaterThan(objects / 2);
-      await cluster.restart(2);
+      expect(mirror.running, mirror.stderr).toBe(true);
+      await cluster.restart(killed);
       await expect.poll(copied, { timeout: 120_000, interval: 200 }).toBe(objects);
       // The mirror follows: a change in the source arrives too.
       const source = new Client({ endpoints: [sourceEndpoint] });
@@ -107,7 +110,7 @@ describe.runIf(hasEtcd && hasEtcdctl)('make-mirror from a real etcd', () => {
         .toBe(wanted.digest);
     }
     process.stdout.write(
-      `mirrored ${wanted.count} objects from etcd with a member killed on the way; all members equal\n`,
+      `mirrored ${wanted.count} objects from etcd with a follower killed on the way; all members equal\n`,
     );
   }, 240_000);
 });
