@@ -205,6 +205,10 @@ class AuditedStream implements ServerStream {
     return this.inner.queuedBytes();
   }
 
+  hold(on: boolean): void {
+    this.inner.hold?.(on);
+  }
+
   end(status: RpcStatus | null): void {
     this.finish(status);
     this.inner.end(status);

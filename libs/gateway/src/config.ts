@@ -48,7 +48,9 @@ export interface GatewayLimits {
   readonly watchCatchUpRetryMs: number;
   /** Up to 10 % jitter is added. */
   readonly progressNotifyIntervalMs: number;
-  /** Unanswered requests on one LeaseKeepAlive stream. */
+  /** Unanswered requests on one LeaseKeepAlive stream from which on its client has to wait. */
+  readonly keepAlivesAtOnce: number;
+  /** The same where the transport cannot make it wait: more end the stream. */
   readonly maxKeepAlivesPerStream: number;
   /** TTL of the lease that Lock and Campaign make when they are given none. */
   readonly sessionTtlSeconds: number;
@@ -90,6 +92,7 @@ export const gatewayDefaults: GatewayLimits = {
   feedLingerMs: 1_000,
   watchCatchUpRetryMs: 50,
   progressNotifyIntervalMs: 600_000,
+  keepAlivesAtOnce: 1_024,
   maxKeepAlivesPerStream: 4_096,
   sessionTtlSeconds: 60,
   stopDrainMs: 5_000,

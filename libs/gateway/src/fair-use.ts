@@ -256,6 +256,10 @@ class LimitedStream implements ServerStream {
     return this.inner.queuedBytes();
   }
 
+  hold(on: boolean): void {
+    this.inner.hold?.(on);
+  }
+
   end(status: RpcStatus | null): void {
     this.release();
     this.inner.end(status);

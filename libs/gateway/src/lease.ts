@@ -17,7 +17,8 @@ const renewal: Forward = { method: Method.leaseKeepAlive, target: 'leader', rese
 
 /**
  * LeaseKeepAlive: each request goes to the leader by itself — all of a turn share one link message — and answers leave in
- * the order of the requests. The first one that fails ends the stream with its error, as in etcd.
+ * the order of the requests. The first one that fails ends the stream with its error, as in etcd. A client may keep any
+ * number of leases alive over one stream: beyond `keepAlivesAtOnce` it has to wait, as etcd makes it wait from the second on.
  */
 export class KeepAliveStream implements StreamHandler {
   readonly stopStatus: RpcStatus = etcdErrors.stopped;
@@ -26,6 +27,7 @@ export class KeepAliveStream implements StreamHandler {
   private readonly stream: ServerStream;
   private readonly slots = new Deque<Slot>();
   private halfClosed = false;
+  private holding = false;
   private ended = false;
 
   constructor(core: GatewayCore, context: CallContext, stream: ServerStream) {
@@ -38,6 +40,7 @@ export class KeepAliveStream implements StreamHandler {
       this.flush();
     };
     stream.onCancel = () => this.release();
+    stream.onDrain = () => this.pace();
   }
 
   end(status: RpcStatus | null): void {
@@ -62,6 +65,7 @@ export class KeepAliveStream implements StreamHandler {
     }
     const slot: Slot = { call: undefined, answered: false, status: null, pieces: [] };
     this.slots.push(slot);
+    this.pace();
     slot.call = this.core.forward(renewal, message, this.context, this.context.trace, (status, pieces) => {
       slot.answered = true;
       slot.status = status;
@@ -81,7 +85,18 @@ export class KeepAliveStream implements StreamHandler {
       this.slots.shift();
       if (slot.status !== null) this.end(slot.status);
       else this.stream.send(slot.pieces);
+      this.pace();
     }
+  }
+
+  private pace(): void {
+    const { keepAlivesAtOnce, watchQueueBytes } = this.core.config;
+    const queuedBytes = this.stream.queuedBytes();
+    const full = this.slots.length >= keepAlivesAtOnce || queuedBytes * 2 > watchQueueBytes;
+    const low = this.slots.length * 2 <= keepAlivesAtOnce && queuedBytes * 4 <= watchQueueBytes;
+    if (this.holding ? !low : !full) return;
+    this.holding = !this.holding;
+    this.stream.hold?.(this.holding);
   }
 
   private release(): void {

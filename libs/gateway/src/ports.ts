@@ -41,6 +41,11 @@ export interface ServerStream {
   send(message: readonly Uint8Array[]): boolean;
   /** Bytes given to `send` that have not left yet. */
   queuedBytes(): number;
+  /**
+   * True: no more messages, the client has to wait; what has arrived already may still come, one HTTP/2 frame's worth.
+   * False: on with it. Absent where the transport cannot make its client wait.
+   */
+  hold?(on: boolean): void;
   /** Ends the call; null = OK. Nothing is delivered afterwards. */
   end(status: RpcStatus | null): void;
   onMessage: (message: Uint8Array) => void;

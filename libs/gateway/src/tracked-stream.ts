@@ -74,6 +74,10 @@ export class TrackedStream implements ServerStream {
     return this.inner.queuedBytes();
   }
 
+  hold(on: boolean): void {
+    this.inner.hold?.(on);
+  }
+
   end(status: RpcStatus | null): void {
     if (this.ended) return;
     this.finish(status?.code ?? 0);

@@ -178,6 +178,29 @@ test('keepalives are answered in order, and a missing lease with TTL 0', () => {
   expect(stream.ended).toEqual({ status: null });
 });
 
+test('a client that keeps more leases alive than are asked for at once is made to wait', () => {
+  const { world, gateway, member } = setup();
+  member.override = () => undefined;
+  const stream = open(gateway, keepAlivePath);
+  let id = 0n;
+  const whileAllowed = (): void => {
+    for (let n = 0; n < 2_000 && !stream.held; n++) stream.onMessage(keepAlive(++id));
+  };
+  whileAllowed();
+  expect(Number(id)).toBe(1_024);
+  world.run(20);
+  expect(stream.ended).toBeUndefined();
+  member.override = () => 'usual';
+  member.cut();
+  world.run(300);
+  expect(stream.held).toBe(false);
+  expect(stream.received.length).toBe(1_024);
+  // A client that is not held and does not stop is not followed into any amount of memory.
+  member.override = () => undefined;
+  for (let n = 0; n < 5_000 && stream.ended === undefined; n++) stream.onMessage(keepAlive(++id));
+  expect(stream.ended?.status).toEqual(etcdErrors.requestTooManyRequests);
+});
+
 test('a keepalive that fails ends its stream', () => {
   const { world, cluster, gateway } = setup();
   cluster.elect(undefined);

@@ -186,6 +186,8 @@ export class TestStream implements ServerStream {
   private queued = 0;
   private readonly highWaterBytes: number;
   paused = false;
+  /** What the server wants: no more messages for now. */
+  held = false;
 
   constructor(highWaterBytes = 16 << 10) {
     this.highWaterBytes = highWaterBytes;
@@ -206,6 +208,10 @@ export class TestStream implements ServerStream {
 
   queuedBytes(): number {
     return this.queued;
+  }
+
+  hold(on: boolean): void {
+    this.held = on;
   }
 
   end(status: RpcStatus | null): void {

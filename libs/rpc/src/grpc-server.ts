@@ -38,6 +38,8 @@ export interface GrpcCallContext {
 export interface GrpcServerStream {
   send(message: readonly Uint8Array[]): boolean;
   queuedBytes(): number;
+  /** True: the client gets no more room, and at most what is left of the frame in hand is delivered. */
+  hold(on: boolean): void;
   end(status: GrpcStatus | null): void;
   onMessage: (message: Uint8Array) => void;
   onHalfClose: () => void;
@@ -446,6 +448,9 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
   private readonly timed: Set<StreamingCall>;
   private headersSent = false;
   private over = false;
+  private held = false;
+  /** What came while held: no more than the stream's window. */
+  private readonly waiting: { readonly data: Uint8Array; readonly end: boolean }[] = [];
 
   constructor(
     connection: Connection,
@@ -466,6 +471,19 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
   }
 
   onData(data: Uint8Array, end: boolean): void {
+    if (this.held || this.waiting.length > 0) this.waiting.push({ data, end });
+    else this.deliver(data, end);
+  }
+
+  hold(on: boolean): void {
+    this.held = on;
+    while (!this.held && !this.over && this.waiting.length > 0) {
+      const { data, end } = this.waiting.shift()!;
+      this.deliver(data, end);
+    }
+  }
+
+  private deliver(data: Uint8Array, end: boolean): void {
     if (this.over) return;
     const problem = this.reader.push(data, (message) => {
       if (!this.over) this.onMessage(message);
@@ -516,6 +534,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
 
   private finish(status: GrpcStatus | null): void {
     this.over = true;
+    this.waiting.length = 0;
     this.span?.end(status?.code ?? 0, status?.message ?? '');
     this.timed.delete(this);
   }

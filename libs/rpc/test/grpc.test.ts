@@ -14,6 +14,7 @@ import {
   GrpcServerConnection,
   type GrpcServerOptions,
   type GrpcServerPorts,
+  type GrpcServerStream,
 } from '../src/index.ts';
 
 // grpc-js and node:http2 are the judges: they speak to the state machine over real sockets.
@@ -30,6 +31,8 @@ const method = (path: string, requestStream: boolean, responseStream: boolean) =
 });
 
 const aborted: string[] = [];
+/** The last stream. */
+let held: GrpcServerStream | undefined;
 /** Never touched, so it takes no memory. */
 const quarterGiB = Buffer.alloc(256 << 20);
 const options: GrpcServerOptions = {
@@ -64,7 +67,9 @@ const ports: GrpcServerPorts = {
       else reply(null, [request]);
       return () => {};
     },
-    stream: (_path, _context, stream) => {
+    stream: (path, _context, stream) => {
+      held = stream;
+      if (path === '/t.S/StreamHeld') stream.hold(true);
       stream.onMessage = (message) => {
         if (Buffer.from(message).toString() === 'flood') flood(stream);
         else stream.send([message]);
@@ -230,6 +235,34 @@ test('a stream that sends more than the client reads is held back and then goes 
   call.write(Buffer.from('flood'));
   await new Promise((resolve, reject) => call.on('end', resolve).on('error', reject));
   expect(bytes).toBe(200 * 10_000);
+});
+
+test('a stream that is held makes its client wait, and loses nothing', async () => {
+  const call = client.makeBidiStreamRequest('/t.S/StreamHeld', identity, identity, new Metadata());
+  const messages = 500;
+  const got: number[] = [];
+  call.on('data', (data: Buffer) => {
+    expect(data.length).toBe(10_000);
+    got.push(data.readUInt32BE(0));
+    // Held again in the middle, as by a handler that has too much to do.
+    if (got.length % 100 === 0) held!.hold(true);
+    if (got.length % 100 === 0) setTimeout(() => held!.hold(false), 5);
+  });
+  let written = 0;
+  for (let i = 0; i < messages; i++) {
+    const message = Buffer.alloc(10_000);
+    message.writeUInt32BE(i, 0);
+    call.write(message, () => written++);
+  }
+  call.end();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(got).toEqual([]);
+  // The window of a stream and what the client's own buffers take.
+  expect(written * 10_000).toBeLessThan(3 * options.streamWindowBytes);
+  const ended = new Promise((resolve, reject) => call.on('end', resolve).on('error', reject));
+  held!.hold(false);
+  await ended;
+  expect(got).toEqual(Array.from({ length: messages }, (_, i) => i));
 });
 
 test('requests that are not gRPC are answered as HTTP', async () => {
