@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type Passwords, utf8, utf8Text } from '@quoin/base';
+import { assert, type Passwords, utf8, utf8Text } from '@quoin/base';
 
 /** Without `hash` a new one is made. */
 export interface PasswordQuestion {
@@ -26,15 +26,23 @@ interface Waiting {
 
 export interface BcryptOptions {
   readonly cost: number;
-  /** Questions that may wait; at cost 10 each takes about 60 ms. */
+  /** Questions that may wait; at cost 10 each takes about 60 ms. Default 32. */
   readonly maxWaiting?: number;
-  /** … about one and the same user's password: guessing one leaves room for the others to log in. */
+  /** … about one and the same user's password: guessing one leaves room for the others to log in. Default 8. */
   readonly maxWaitingForOne?: number;
+  /** How much of its time the thread may spend on users whose last password was wrong. Default 0.25. */
+  readonly guessShare?: number;
 }
+
+/** Users remembered for a wrong password; beyond it the oldest is forgotten, and pays nothing for its next guess. */
+const maxDoubted = 1_024;
 
 /**
  * bcrypt in one thread of its own, one password at a time, with a bounded queue before it. The thread is made for the
- * first password.
+ * first password. After a wrong one it rests, so that guessing neither fills a core that others need nor gets far:
+ *
+ *     guess ▓▓ rest ░░░░░░ guess ▓▓ rest ░░░░░░     of users whose last password was wrong
+ *              login ▓▓                             of everybody else, at once
  */
 export class BcryptPasswords implements Passwords {
   private readonly cost: number;
@@ -44,9 +52,17 @@ export class BcryptPasswords implements Passwords {
   private current: Waiting | undefined;
   private worker: Worker | undefined;
   private closed = false;
+  /** Hashes whose last password was wrong, oldest first. */
+  private readonly doubted = new Set<string>();
+  private readonly guessShare: number;
+  private startedMs = 0;
+  private restUntilMs = 0;
+  private rest: NodeJS.Timeout | undefined;
 
   constructor(options: BcryptOptions) {
     this.cost = options.cost;
+    this.guessShare = options.guessShare ?? 0.25;
+    assert(this.guessShare > 0 && this.guessShare <= 1, 'guessShare is a share of one thread');
     this.maxWaiting = options.maxWaiting ?? 32;
     this.maxWaitingForOne = options.maxWaitingForOne ?? 8;
   }
@@ -74,6 +90,7 @@ export class BcryptPasswords implements Passwords {
   /** Nothing is computed any more; what waits is answered `busy`. */
   close(): void {
     this.closed = true;
+    clearTimeout(this.rest);
     void this.worker?.terminate();
     this.fail();
   }
@@ -91,7 +108,7 @@ export class BcryptPasswords implements Passwords {
 
   private next(): void {
     while (this.current === undefined && !this.closed) {
-      const waiting = this.queue.shift();
+      const waiting = this.take();
       if (waiting === undefined) return;
       if (!waiting.isWanted()) {
         waiting.done(undefined);
@@ -99,8 +116,34 @@ export class BcryptPasswords implements Passwords {
       }
       this.current = waiting;
       this.worker ??= this.start();
+      this.startedMs = performance.now();
       this.worker.postMessage(waiting.question);
     }
+  }
+
+  /** The first that need not rest; undefined while all that wait must, or nothing waits. */
+  private take(): Waiting | undefined {
+    const restMs = this.restUntilMs - performance.now();
+    const rests = ({ question: { hash } }: Waiting): boolean =>
+      restMs > 0 && hash !== undefined && this.doubted.has(hash);
+    const at = this.queue.findIndex((each) => !rests(each));
+    if (at >= 0) return this.queue.splice(at, 1)[0];
+    if (this.queue.length > 0) {
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.next(), Math.ceil(restMs));
+      this.rest.unref();
+    }
+    return undefined;
+  }
+
+  private judge({ question: { hash } }: Waiting, { equal }: PasswordAnswer): void {
+    if (hash === undefined) return;
+    this.doubted.delete(hash);
+    if (equal === true) return;
+    this.doubted.add(hash);
+    if (this.doubted.size > maxDoubted) this.doubted.delete(this.doubted.values().next().value!);
+    const now = performance.now();
+    this.restUntilMs = now + (now - this.startedMs) * (1 / this.guessShare - 1);
   }
 
   private start(): Worker {
@@ -111,7 +154,10 @@ export class BcryptPasswords implements Passwords {
     worker.on('message', (answer: PasswordAnswer) => {
       const { current } = this;
       this.current = undefined;
-      current?.done(answer);
+      if (current !== undefined) {
+        this.judge(current, answer);
+        current.done(answer);
+      }
       this.next();
     });
     // A thread that has died fails what it had; the next password gets a new one.

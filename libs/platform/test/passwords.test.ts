@@ -74,3 +74,25 @@ test('who guesses the password of one user leaves room for the others', async ()
   expect(outcomes.filter((each) => each === 'different').length).toBe(8);
   expect(outcomes.filter((each) => each === 'busy').length).toBe(32);
 });
+
+test('after a wrong password the thread rests; nobody else’s login waits for it, and the right one ends the doubt', async () => {
+  const by = new BcryptPasswords({ cost: 4, guessShare: 0.02 });
+  open.push(by);
+  const [mine] = await hashOf(by, 'mine');
+  const [theirs] = await hashOf(by, 'theirs');
+  const order: string[] = [];
+  const ask = (name: string, password: string, hash: Uint8Array): Promise<unknown> =>
+    compare(by, password, utf8Text(hash)).then((outcome) => order.push(`${name} ${outcome}`));
+  await Promise.all([
+    ask('guess', 'wrong', theirs!),
+    ask('guess', 'theirs', theirs!),
+    ask('login', 'mine', mine!),
+    ask('again', 'theirs', theirs!),
+  ]);
+  expect(order).toEqual(['guess different', 'login equal', 'guess equal', 'again equal']);
+});
+
+test('a share that is none is refused', () => {
+  for (const guessShare of [0, -1, 1.5, Number.NaN])
+    expect(() => new BcryptPasswords({ cost: 4, guessShare })).toThrow('guessShare');
+});
