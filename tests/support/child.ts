@@ -1,6 +1,6 @@
 /** One process of the product under test: started, watched, killed, never left behind. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export const repositoryRoot: string = join(import.meta.dirname, '..', '..');
@@ -8,7 +8,7 @@ export const repositoryRoot: string = join(import.meta.dirname, '..', '..');
 export interface ChildOptions {
   /** Prefix of its log lines, and its name in errors. */
   readonly name: string;
-  /** Entry point, relative to the repository. */
+  /** Entry point, absolute or relative to the repository. */
   readonly script?: string;
   /** Or a program on the path, such as `etcd`. */
   readonly command?: string;
@@ -63,7 +63,7 @@ export class Child {
   start(): void {
     if (this.process !== undefined) throw new Error(`${this.name} runs already`);
     const { script, command = process.execPath, args, env } = this.options;
-    const own = script === undefined ? [] : [join(repositoryRoot, script)];
+    const own = script === undefined ? [] : [resolve(repositoryRoot, script)];
     const child = spawn(command, [...own, ...args], {
       cwd: repositoryRoot,
       detached: true,

@@ -38,6 +38,8 @@ export interface ClusterOptions {
   readonly memberArgs?: readonly string[];
   readonly gatewayArgs?: readonly string[];
   readonly backupArgs?: readonly string[];
+  /** The program of a role in place of its sources: a bundle, say. */
+  readonly program?: (role: 'member' | 'gateway' | 'backup') => string;
   readonly env?: Readonly<Record<string, string>>;
   /** Default 30 s. */
   readonly readyTimeoutMs?: number;
@@ -131,6 +133,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
   const advertisedUrls = frontPorts.map((port) => `${scheme}://127.0.0.1:${port}`);
   const initialCluster = advertisedUrls.map((url, i) => `m${i + 1}=${url}`).join(',');
   const shared = { readyText, env: options.env ?? {}, onLine: options.onLine, onDeath: options.onDeath };
+  const program = options.program ?? ((role: string) => `apps/${role}/src/main.ts`);
   const clientUrls = ports.clients.map((port) => `${scheme}://127.0.0.1:${port}`);
   const members = peerUrls.map((peerUrl, i) => {
     const name = `m${i + 1}`;
@@ -148,7 +151,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       `--listen-metrics-urls=${metricsUrl}`,
       ...(options.memberArgs ?? []),
     ];
-    const child = new Child({ ...shared, name, script: 'apps/member/src/main.ts', args });
+    const child = new Child({ ...shared, name, script: program('member'), args });
     return Object.assign(child, { peerUrl, metricsUrl, dataDir: own });
   });
   const gateways = clientUrls.map((url, i) => {
@@ -159,7 +162,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       `--listen-client-urls=${url}`,
       ...(options.gatewayArgs ?? []),
     ];
-    const child = new Child({ ...shared, name, script: 'apps/gateway/src/main.ts', args });
+    const child = new Child({ ...shared, name, script: program('gateway'), args });
     return Object.assign(child, { endpoint: new URL(url).host, url });
   });
   const backup = planBackup(options, dataDir, advertisedUrls, ports.backup, shared);
@@ -180,7 +183,7 @@ function planBackup(
     `--listen-metrics-urls=http://127.0.0.1:${port}`,
     ...(options.backupArgs ?? []),
   ];
-  return new Child({ ...shared, name: 'backup', script: backupScript, args });
+  return new Child({ ...shared, name: 'backup', script: options.program?.('backup') ?? backupScript, args });
 }
 
 interface Ports {

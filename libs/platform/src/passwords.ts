@@ -1,6 +1,9 @@
 import { Worker } from 'node:worker_threads';
 import { assert, type Passwords, utf8, utf8Text } from '@quoin/base';
 
+/** The thread's program as text; there in a bundle, which is one file, and nowhere else (tools/package/bundle.mjs). */
+declare const bundledPasswordWorker: string | undefined;
+
 /** Without `hash` a new one is made. */
 export interface PasswordQuestion {
   readonly password: string;
@@ -147,9 +150,11 @@ export class BcryptPasswords implements Passwords {
   }
 
   private start(): Worker {
-    // Beside this file among the sources, and beside the bundle that it becomes part of.
-    const name = import.meta.url.endsWith('.ts') ? './password-worker.ts' : './password-worker.mjs';
-    const worker = new Worker(new URL(name, import.meta.url), { execArgv: [] });
+    const begin =
+      typeof bundledPasswordWorker === 'undefined'
+        ? new URL('./password-worker.ts', import.meta.url)
+        : new URL(`data:text/javascript,${encodeURIComponent(bundledPasswordWorker)}`);
+    const worker = new Worker(begin, { execArgv: [] });
     worker.unref();
     worker.on('message', (answer: PasswordAnswer) => {
       const { current } = this;

@@ -63,6 +63,8 @@ interface NativeModule {
 }
 
 const packageName = '@harperfast/rocksdb-js-linux-x64-glibc';
+/** Beside a bundle, which has no packages around it (tools/package/bundle.mjs). */
+const bundledName = './rocksdb-js.node';
 
 /** Keys and scan bounds must fit in pairs; values that do not fit take a slower way. The pages are used as needed. */
 const keyBufferBytes = 8 * 1024 * 1024;
@@ -89,7 +91,8 @@ let loaded: NativeModule | undefined;
 function loadNative(options: RocksOptions): NativeModule {
   if (loaded !== undefined) return loaded;
   try {
-    loaded = createRequire(import.meta.url)(packageName) as NativeModule;
+    const name = import.meta.url.endsWith('.ts') ? packageName : bundledName;
+    loaded = createRequire(import.meta.url)(name) as NativeModule;
   } catch (error) {
     throw new Error(
       `RocksDB is not available here (${process.platform}-${process.arch}, Node ${process.versions.node}): the package ` +
