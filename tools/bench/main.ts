@@ -3,6 +3,7 @@
  * Prints medians and ratios; `--write` puts them into docs/perf.json, docs/perf.md and docs/perf.svg.
  */
 import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -23,7 +24,7 @@ import {
   summarise,
   writeRows,
 } from './results.ts';
-import { type Shape, type Software, startNodes, startRoles } from './servers.ts';
+import { type Secrets, type Shape, type Software, startNodes, startRoles } from './servers.ts';
 import { watchUsage } from './usage.ts';
 import {
   chooseShapes,
@@ -177,13 +178,9 @@ function contenders({ shapes: chosen, other }: Plan, workload: Workload): Conten
   return list;
 }
 
-function start(
-  { software, shape }: Contender,
-  dir: string,
-  certificates: CertificateSet | undefined,
-): Promise<Shape> {
-  if (software.kind === 'quoin' && shape === 'roles') return startRoles(software, 3, 2, dir, certificates);
-  return startNodes(software, shapes[shape].etcdNodes, dir, certificates);
+function start({ software, shape }: Contender, dir: string, secrets: Secrets): Promise<Shape> {
+  if (software.kind === 'quoin' && shape === 'roles') return startRoles(software, 3, 2, dir, secrets);
+  return startNodes(software, shapes[shape].etcdNodes, dir, secrets);
 }
 
 function certificatesFor(plan: Plan, workload: Workload): CertificateSet | undefined {
@@ -191,9 +188,19 @@ function certificatesFor(plan: Plan, workload: Workload): CertificateSet | undef
   return makeCertificates(`${plan.cache}-certificates`, { hosts: ['127.0.0.1'], clients: ['root'] });
 }
 
+/** A key made for this run. */
+function keyFileFor(plan: Plan, workload: Workload): string | undefined {
+  if (!workload.encrypted) return undefined;
+  const path = `${plan.cache}-keys`;
+  if (!existsSync(path))
+    writeFileSync(path, `bench ${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+  return path;
+}
+
 async function measure(plan: Plan, contender: Contender, workload: Workload): Promise<Measured> {
   const certificates = certificatesFor(plan, workload);
-  const shape = await start(contender, plan.cache, certificates);
+  const keyFile = keyFileFor(plan, workload);
+  const shape = await start(contender, plan.cache, { certificates, keyFile });
   try {
     let stopUsage: (() => ProcessUse[]) | undefined;
     let processes: ProcessUse[] = [];

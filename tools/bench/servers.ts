@@ -31,6 +31,12 @@ export type Software =
       readonly profile?: { readonly dir: string; readonly prefix: string };
     };
 
+/** What a shape is given for its safety: certificates on every port, a key for data directories (Quoin's only). */
+export interface Secrets {
+  readonly certificates?: CertificateSet | undefined;
+  readonly keyFile?: string | undefined;
+}
+
 type Quoin = Extract<Software, { kind: 'quoin' }>;
 
 function node(quoin: Quoin, role: Role, name: string, app: string, flags: readonly string[]): Command {
@@ -141,12 +147,16 @@ function tlsFlags(
   return planes.flatMap((plane) => (plane === 'client' ? client : peer));
 }
 
+function keyFlags(keyFile: string | undefined): string[] {
+  return keyFile === undefined ? [] : [`--encryption-key-file=${keyFile}`];
+}
+
 /** `nodes` nodes that each are a member and serve clients: etcd itself, or Quoin's all-in-one. */
 export async function startNodes(
   software: Software,
   nodes: number,
   dir: string,
-  certificates?: CertificateSet,
+  { certificates, keyFile }: Secrets = {},
 ): Promise<Shape> {
   const ports = await freePorts(nodes * 2);
   const scheme = certificates === undefined ? 'http' : 'https';
@@ -169,7 +179,7 @@ export async function startNodes(
     ];
     return software.kind === 'etcd'
       ? { name: `etcd${i}`, role: 'node', file: software.binary, args: flags }
-      : node(software, 'node', `quoin${i}`, 'quoin', flags);
+      : node(software, 'node', `quoin${i}`, 'quoin', [...flags, ...keyFlags(keyFile)]);
   });
   const endpoints = Array.from({ length: nodes }, (_, i) => new URL(client(i)).host);
   return startAll(commands, dir, endpoints);
@@ -181,7 +191,7 @@ export async function startRoles(
   members: number,
   gateways: number,
   dir: string,
-  certificates?: CertificateSet,
+  { certificates, keyFile }: Secrets = {},
 ): Promise<Shape> {
   const ports = await freePorts(members + gateways);
   const scheme = certificates === undefined ? 'http' : 'https';
@@ -196,6 +206,7 @@ export async function startRoles(
       `--initial-advertise-peer-urls=${url}`,
       `--initial-cluster=${peers.map((p, k) => `m${k}=${p}`).join(',')}`,
       '--initial-cluster-token=bench',
+      ...keyFlags(keyFile),
       ...tlsFlags(certificates, ['peer']),
       ...(certificates === undefined ? [] : ['--peer-client-cert-auth']),
     ]),

@@ -22,6 +22,8 @@ export interface Workload {
   readonly fill: boolean;
   /** Certificates on every port, of servers, peers and clients. */
   readonly tls: boolean;
+  /** Quoin encrypts its data directories; etcd, which cannot, does not. */
+  readonly encrypted: boolean;
   /** What a ratio of this workload is of: operations a second, or how long one takes. */
   readonly judgedBy: 'perSecond' | 'p50Ms';
 }
@@ -38,6 +40,7 @@ const workload = (id: string, title: string, more: Partial<Workload> = {}): Work
     keys: 10_000,
     fill: true,
     tls: false,
+    encrypted: false,
     judgedBy: 'perSecond',
     ...more,
   };
@@ -62,6 +65,15 @@ export const workloads: readonly Workload[] = [
   workload('watch-one:10000', 'one put to 10,000 watchers', { fill: false, judgedBy: 'p50Ms' }),
   workload('put-tls:1000', 'put 256 B over TLS, 1,000 clients', { load: 'put', fill: false, tls: true }),
   workload('get-tls:1000', 'linearizable get over TLS, 1,000 clients', { load: 'get', tls: true }),
+  workload('put-encrypted:1000', 'put 256 B, encrypted at rest, 1,000 clients', {
+    load: 'put',
+    fill: false,
+    encrypted: true,
+  }),
+  workload('get-encrypted:1000', 'linearizable get, encrypted at rest, 1,000 clients', {
+    load: 'get',
+    encrypted: true,
+  }),
   workload('watch-rate:100', 'puts at full rate to 100 watchers, events', { fill: false }),
 ];
 
