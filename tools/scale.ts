@@ -5,13 +5,13 @@
  *     npm run scale -- --keys 10000000 [--etcd]        memory, put rate, ranges and reopening of one member
  *     npm run scale -- --stream-bytes 1073741824       one answer of 1 GiB through gateway and member
  *     npm run scale -- --compact 1000000 [--etcd]      puts while a history is compacted
- *     npm run scale -- --leases 100000 [--etcd]        leases granted, kept alive, expired
+ *     npm run scale -- --leases 100000 [--etcd]        leases granted, kept alive, expired; then with a leader that dies
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureCompaction } from './scale/compaction.ts';
 import { measureKeys } from './scale/keys.ts';
-import { measureLeases } from './scale/leases.ts';
+import { measureLeases, measureLeasesOverLeaders } from './scale/leases.ts';
 import { etcdVersion, oneNode, type ScaleServer, scaleDirectory } from './scale/server.ts';
 import { measureStreams } from './scale/streams.ts';
 
@@ -65,4 +65,7 @@ if ([keys, streamBytes, revisions, leases].every((one) => one === undefined)) {
 if (keys !== undefined) await onEach((server) => measureKeys(server, keys));
 if (streamBytes !== undefined) await measureStreams(streamBytes);
 if (revisions !== undefined) await onEach((server) => measureCompaction(server, revisions));
-if (leases !== undefined) await onEach((server) => measureLeases(server, leases));
+if (leases !== undefined) {
+  await onEach((server) => measureLeases(server, leases));
+  await measureLeasesOverLeaders(leases);
+}

@@ -138,6 +138,15 @@ export const differences: readonly Difference[] = [
     why: 'Such a leader key is not one that Campaign gave; the lease would only be litter.',
   },
   {
+    id: 'ignore-after-delete',
+    oracles: ['3.7', '3.4'],
+    request:
+      'a txn that deletes a key and then puts it with ignore_value or ignore_lease, past the rule about duplicates',
+    etcd: 'panics at apply, and again whenever it starts',
+    quoin: '`etcdserver: key not found`, for the whole txn',
+    why: 'No client may end the cluster.',
+  },
+  {
     id: 'member-update-urls',
     oracles: ['3.7', '3.4'],
     request: 'MemberUpdate of a member that exists, with peer URLs that are none',

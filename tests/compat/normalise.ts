@@ -11,6 +11,7 @@ export const notCompared: readonly { readonly field: string; readonly instead: s
   { field: 'lease ids that the server chose', instead: 'that later answers name the same lease' },
   { field: 'LeaseTimeToLive: TTL (what is left)', instead: 'at most 60 s below the granted one; −1 exactly' },
   { field: 'LeaseTimeToLive: keys; LeaseLeases: leases: their order', instead: 'the set' },
+  { field: 'Alarm: alarms: their order', instead: 'the set' },
   { field: 'members of Member* answers', instead: 'that there are some; the error, if any' },
   {
     field: 'Status: version, sizes, quota, leader, raft term and indexes, storage version',
@@ -46,6 +47,12 @@ export function normalise(step: CallStep, answer: PlainFields, leaseName: (id: P
       if (answer['leases'] !== undefined)
         out['leases'] = sorted((answer['leases'] as PlainFields[]).map((each) => leaseName(each['ID']!)));
       break;
+    case 'Alarm':
+      if (answer['alarms'] !== undefined)
+        out['alarms'] = [...(answer['alarms'] as PlainFields[])].sort(
+          (a, b) => alarmOrder(a) - alarmOrder(b),
+        );
+      break;
     case 'Status':
       for (const name of Object.keys(out))
         if (!['header', 'errors', 'isLearner', 'downgradeInfo'].includes(name)) delete out[name];
@@ -77,6 +84,11 @@ export function nameLeases(value: Plain, leaseName: (id: Plain) => Plain): Plain
       return [name, nameLeases(inner, leaseName)];
     }),
   );
+}
+
+/** Members of alarms are few and small here. */
+function alarmOrder({ alarm, memberID }: PlainFields): number {
+  return Number(alarm ?? 0) * 1_000 + Number(memberID ?? 0);
 }
 
 function sorted(values: Plain): Plain {

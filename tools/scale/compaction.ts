@@ -12,6 +12,7 @@ import { progress, type ScaleServer } from './server.ts';
 
 const keys = 10_000;
 const revisionsPerCall = 16;
+const historyClients = 512;
 const putClients = 50;
 const measureSeconds = 10;
 const value = Buffer.alloc(256, 'c');
@@ -59,7 +60,7 @@ async function history(clients: readonly RawClient[], revisions: number): Promis
   const told = progress('revisions made', revisions);
   let next = 0;
   await Promise.all(
-    Array.from({ length: 64 }, async (_, i) => {
+    Array.from({ length: historyClients }, async (_, i) => {
       for (let n = next++; n < revisions; n = next++) {
         const success = Array.from(
           { length: n % revisionsPerCall === 0 ? revisionsPerCall : 1 },

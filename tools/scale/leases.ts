@@ -1,4 +1,7 @@
-/** Very many leases: granted, half of them kept alive for a while, all of them expired in the end; none early, none long after. */
+/**
+ * Very many leases: granted, half of them kept alive for a while, all of them expired in the end; none early, none long
+ * after. And the same with a leader that dies in between: the next one knows them all.
+ */
 import { fromBinary } from '@bufbuild/protobuf';
 import {
   LeaseGrantRequestSchema,
@@ -7,6 +10,8 @@ import {
   LeaseLeasesRequestSchema,
   LeaseLeasesResponseSchema,
 } from '@quoin/contracts/etcd';
+import { startCluster } from '../../tests/support/cluster.ts';
+import { leaderOf } from '../../tests/support/state.ts';
 import { longestDelayMs } from './process-memory.ts';
 import { encode, RawClient } from './raw-client.ts';
 import { progress, type ScaleServer } from './server.ts';
@@ -18,6 +23,10 @@ const keepAliveRounds = 3;
 const keepAliveEveryMs = 10_000;
 const pollMs = 250;
 const graceMs = 120_000;
+const firstRenewalsMs = 1_000;
+
+/** Of `etcd` and Quoin alike: leases that a leader ends in a second. */
+const revokesPerSecond = 1_000;
 
 /** By lease: when the last grant or renewal was asked for, and when it was answered. */
 interface Times {
@@ -45,6 +54,37 @@ export async function measureLeases(server: ScaleServer, count: number): Promise
     );
   } finally {
     for (const client of clients) client.close();
+  }
+}
+
+/** 3 members + 1 gateway. The leader is killed when all are granted and the first renewals are under way. */
+export async function measureLeasesOverLeaders(count: number): Promise<void> {
+  const cluster = await startCluster({ members: 3, gateways: 1 });
+  const clients = Array.from({ length: 8 }, () => new RawClient(cluster.endpoints[0]!));
+  const times = { asked: new Float64Array(count), answered: new Float64Array(count) };
+  try {
+    const grantSeconds = await grant(clients, times, count);
+    const keeping = keepAlive(clients[0]!, times);
+    await pause(firstRenewalsMs);
+    const leader = await leaderOf(cluster.members.map((member) => member.peerUrl));
+    await cluster.kill(leader);
+    const killedMs = performance.now();
+    // The next leader gives each lease its whole time anew: from when it knew them on, at the latest from here.
+    const others = cluster.members.filter((_, i) => i !== leader);
+    await leaderOf(others.map((member) => member.peerUrl));
+    const electedMs = performance.now();
+    const outcome = await watchExpiry(clients[1]!, times, electedMs);
+    const renewed = await keeping;
+    const revokeSeconds = count / revokesPerSecond;
+    process.stdout.write(
+      `quoin, 3 members + 1 gateway: ${count} leases of ${ttlSeconds} s granted at ${(count / grantSeconds).toFixed(0)}/s; ` +
+        `leader killed, another known after ${((electedMs - killedMs) / 1_000).toFixed(1)} s; ${renewed} renewals; ` +
+        `${outcome.late.length} leases expired, ${outcome.early} early, ${outcome.never} never; late by ` +
+        `p50 ${seconds(outcome.late, 0.5)} s, at most ${seconds(outcome.late, 1)} s (to end all takes ${revokeSeconds.toFixed(0)} s)\n`,
+    );
+  } finally {
+    for (const client of clients) client.close();
+    await cluster.stop();
   }
 }
 
@@ -96,6 +136,7 @@ async function keepAlive(client: RawClient, times: Times): Promise<number> {
 async function watchExpiry(
   client: RawClient,
   times: Times,
+  anewMs = 0,
 ): Promise<{ late: number[]; early: number; never: number }> {
   const alive = new Set<number>(times.asked.keys());
   const late: number[] = [];
@@ -111,7 +152,7 @@ async function watchExpiry(
       alive.delete(n);
       // The server counts from between the two, so both are on the safe side.
       if (now < times.asked[n]! + ttlMs) early++;
-      late.push(Math.max(0, now - times.answered[n]! - ttlMs));
+      late.push(Math.max(0, now - Math.max(times.answered[n]!, anewMs) - ttlMs));
     }
     told(times.asked.length - alive.size);
     await pause(pollMs);

@@ -151,25 +151,45 @@ export function rangeError(
   return undefined;
 }
 
-/** The first reason why the path taken cannot be run as a whole. */
+/** The first reason why the path taken cannot be run as a whole. `before`: the writes that come before it. */
 export function planError(
   reader: TxnReader,
   plan: TxnPlan,
   bounds: RevisionBounds,
   leaseExists: (id: bigint) => boolean,
+  before: RequestOpView[] = [],
 ): RpcStatus | undefined {
   let nestedAt = 0;
   for (const op of plan.ops) {
     let problem: RpcStatus | undefined;
-    if (op.kind === 'put') problem = putError(reader, op.request, leaseExists);
+    if (op.kind === 'put')
+      problem = putError(reader, op.request, leaseExists) ?? ignoredError(op.request, before);
     else if (op.kind === 'range') problem = rangeError(op.request, bounds, true);
     else if (op.kind === 'deleteRange')
       problem = op.request.key.length === 0 ? etcdErrors.emptyKey : undefined;
-    else if (op.kind === 'txn') problem = planError(reader, plan.nested[nestedAt++]!, bounds, leaseExists);
+    else if (op.kind === 'txn')
+      problem = planError(reader, plan.nested[nestedAt++]!, bounds, leaseExists, before);
     else problem = etcdErrors.keyNotFound;
     if (problem !== undefined) return problem;
+    if (op.kind === 'put' || op.kind === 'deleteRange') before.push(op);
   }
   return undefined;
+}
+
+/** What a put is to keep may be deleted by the same txn before it comes to it, where the rule about duplicates has its gaps. */
+function ignoredError(put: PutRequestView, before: readonly RequestOpView[]): RpcStatus | undefined {
+  if (!put.ignoreValue && !put.ignoreLease) return undefined;
+  const last = before.findLast((op) => touches(op, put.key));
+  return last?.kind === 'deleteRange' ? etcdErrors.keyNotFound : undefined;
+}
+
+function touches(op: RequestOpView, key: Uint8Array): boolean {
+  if (op.kind === 'put') return compareBytes(op.request.key, key) === 0;
+  if (op.kind !== 'deleteRange') return false;
+  const { key: from, rangeEnd } = op.request;
+  if (rangeEnd.length === 0) return compareBytes(from, key) === 0;
+  const fromKey = rangeEnd.length === 1 && rangeEnd[0] === 0;
+  return compareBytes(from, key) <= 0 && (fromKey || compareBytes(key, rangeEnd) < 0);
 }
 
 /** The lease that this put attaches to and the value that it writes; `key` exists when `ignore…` is set. */

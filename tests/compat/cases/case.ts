@@ -20,6 +20,8 @@ export interface Case {
   /** Points of its closing checklist (section 18). */
   readonly points?: readonly number[];
   readonly steps: readonly (readonly [step: Step, expected?: Expected])[];
+  /** Not asked of etcd, which does not survive it. */
+  readonly alone?: boolean;
   /** What the watches of the case were told, by stream and id. */
   readonly watches?: Expected;
 }

@@ -345,6 +345,31 @@ const transactions: Case[] = [
     ],
   },
   {
+    name: '6 what a put is to keep must be there when the txn comes to it',
+    // etcd panics at apply, and again at every start.
+    alone: true,
+    steps: [
+      [put('a', '1')],
+      [
+        txn([], [opDel('A', { rangeEnd: '\0' }), opPut('a', '', { ignoreValue: true })]),
+        error('keyNotFound'),
+      ],
+      [
+        txn([], [opDel('a', { rangeEnd: '\0' }), opPut('a', '2', { ignoreLease: true })]),
+        error('keyNotFound'),
+      ],
+      [
+        txn([], [opTxn([], [opDel('a', { rangeEnd: '\0' }), opPut('a', '2')]), opPut('b', '1')]),
+        { header: header(2), succeeded: true },
+      ],
+      [
+        txn([], [opDel('b', { rangeEnd: '\0' }), opPut('a', '', { ignoreValue: true })]),
+        { header: header(3), succeeded: true },
+      ],
+      [range('a'), { kvs: [kv('a', '2', 2, 3, 2)] }],
+    ],
+  },
+  {
     name: '6 prev_kv of a put; compares alone',
     steps: [
       [put('a', '1')],
