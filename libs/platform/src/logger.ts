@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import type { Log, LogFields } from '@quoin/base';
 import type { LogConfig, LogLevel } from './config/node-config.ts';
 import { ConfigError } from './config/values.ts';
@@ -12,6 +12,21 @@ const ranks: Readonly<Record<LogLevel, number>> = {
   fatal: 5,
 };
 
+/** sd-daemon(3): in front of a line on its stream the journal takes this for the line's priority. */
+const journalPriorities: Readonly<Record<LogLevel, number>> = {
+  debug: 7,
+  info: 6,
+  warn: 4,
+  error: 3,
+  panic: 2,
+  fatal: 2,
+};
+
+interface Output {
+  readonly descriptor: number;
+  readonly isJournal: boolean;
+}
+
 /**
  * Lines in the shape of etcd's zap logger: `{"level":"info","ts":"…Z","msg":"…",…}`, or tabs for people.
  * Writes are synchronous, so that the last line before a crash is there; a line that cannot be written is lost,
@@ -20,31 +35,32 @@ const ranks: Readonly<Record<LogLevel, number>> = {
 export class Logger implements Log {
   private readonly rank: number;
   private readonly console: boolean;
-  private readonly descriptors: readonly number[];
+  private readonly outputs: readonly Output[];
   private readonly fixed: LogFields;
 
   /** @throws ConfigError when a log file cannot be opened. */
   static open(config: LogConfig, fixed: LogFields = {}): Logger {
-    const descriptors = config.outputs.map((output) => {
-      if (output === 'stderr') return 2;
-      if (output === 'stdout') return 1;
+    const outputs = config.outputs.map((output): Output => {
+      if (output === 'stderr') return { descriptor: 2, isJournal: false };
+      if (output === 'stdout') return { descriptor: 1, isJournal: false };
+      if (output === 'systemd/journal') return journalOutput();
       try {
-        return openSync(output, 'a', 0o600);
+        return { descriptor: openSync(output, 'a', 0o600), isJournal: false };
       } catch (error) {
         throw new ConfigError(`cannot open log output ${output}: ${(error as Error).message}`);
       }
     });
-    return new Logger(config, descriptors, fixed);
+    return new Logger(config, outputs, fixed);
   }
 
   private constructor(
     config: Pick<LogConfig, 'level' | 'format'>,
-    descriptors: readonly number[],
+    outputs: readonly Output[],
     fixed: LogFields,
   ) {
     this.rank = ranks[config.level];
     this.console = config.format === 'console';
-    this.descriptors = descriptors;
+    this.outputs = outputs;
     this.fixed = fixed;
   }
 
@@ -52,7 +68,7 @@ export class Logger implements Log {
   with(fields: LogFields): Logger {
     const level = (Object.keys(ranks) as LogLevel[])[this.rank]!;
     const format = this.console ? 'console' : 'json';
-    return new Logger({ level, format }, this.descriptors, { ...this.fixed, ...fields });
+    return new Logger({ level, format }, this.outputs, { ...this.fixed, ...fields });
   }
 
   debug(message: string, fields?: LogFields): void {
@@ -77,7 +93,7 @@ export class Logger implements Log {
   }
 
   close(): void {
-    for (const descriptor of this.descriptors) if (descriptor > 2) closeSync(descriptor);
+    for (const { descriptor } of this.outputs) if (descriptor > 2) closeSync(descriptor);
   }
 
   private write(level: LogLevel, message: string, fields: LogFields | undefined): void {
@@ -85,8 +101,23 @@ export class Logger implements Log {
     const time = new Date().toISOString();
     const all = fields === undefined ? this.fixed : { ...this.fixed, ...fields };
     const line = this.console ? consoleLine(time, level, message, all) : jsonLine(time, level, message, all);
-    for (const descriptor of this.descriptors) writeLine(descriptor, line);
+    for (const { descriptor, isJournal } of this.outputs) {
+      writeLine(descriptor, isJournal ? `<${journalPriorities[level]}>${line}` : line);
+    }
   }
+}
+
+/**
+ * Systemd names the stream to the journal by device and inode, so that a program can tell whether it is still its stderr.
+ *
+ * @throws ConfigError
+ */
+function journalOutput(): Output {
+  const { dev, ino } = fstatSync(2);
+  if (process.env['JOURNAL_STREAM'] === `${dev}:${ino}`) return { descriptor: 2, isJournal: true };
+  throw new ConfigError(
+    '--log-outputs: systemd/journal needs a stderr that systemd has connected to the journal; use stderr, or run it below systemd-cat',
+  );
 }
 
 const fullPipeTries = 50;

@@ -1,5 +1,5 @@
 /** The three processes that serve: which roles each holds, in which order they start and stop. */
-import { MetricRegistry } from '@quoin/base';
+import { hexId, MetricRegistry } from '@quoin/base';
 import type { NodeConfig } from './config/node-config.ts';
 import { hostPort, type NodeUrl } from './config/urls.ts';
 import { DataDir } from './data-dir.ts';
@@ -36,6 +36,7 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
     clientUrls: [],
     peerUrls,
     ready: member.ready().then(() => log.info(readyMessage, { name: config.name, role: 'member' })),
+    describe: () => memberLine(member),
     stop: async () => {
       stopMetrics();
       await member.stop();
@@ -57,6 +58,7 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
     clientUrls,
     peerUrls: [],
     ready: gateway.ready().then(() => log.info(readyMessage, { name: config.name, role: 'gateway' })),
+    describe: () => gatewayLine(gateway),
     stop: async () => {
       stopMetrics();
       await gateway.stop();
@@ -93,6 +95,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
     ready: Promise.all([member.ready(), gateway.ready()]).then(() =>
       log.info(readyMessage, { name: config.name }),
     ),
+    describe: () => memberLine(member),
     stop: async () => {
       stopMetrics();
       await gateway.stop();
@@ -115,6 +118,27 @@ async function openMember(
     dir.release();
     throw error;
   }
+}
+
+/** For `systemctl status`: what one looks for first. */
+function memberLine({ member }: MemberRole): string {
+  const { role, leader, members, learner, errors } = member.status();
+  const leads = members.find(({ id }) => id === leader);
+  const following =
+    leads === undefined ? 'no leader' : `follows ${leads.name || hexId(leads.id)}, the leader`;
+  const what = role === 'leader' ? 'leader' : learner ? `learner, ${following}` : following;
+  return [
+    what,
+    `${members.length} ${members.length === 1 ? 'member' : 'members'}`,
+    ...errors.slice(0, 1),
+  ].join(', ');
+}
+
+function gatewayLine({ gateway }: GatewayRole): string {
+  const { home, leader, links } = gateway.status();
+  const named = (id: bigint): string => links.find(({ memberId }) => memberId === id)?.name ?? hexId(id);
+  const reads = home === 0n ? 'no member that serves reads' : `reads from ${named(home)}`;
+  return `${reads}, ${leader === 0n ? 'no leader' : `leader ${named(leader)}`}`;
 }
 
 function processRegistry(config: NodeConfig): MetricRegistry {

@@ -13,11 +13,16 @@ import { helpText } from './config/help.ts';
 import { flagsOf, type NodeConfig, readNodeConfig } from './config/node-config.ts';
 import { ConfigError } from './config/values.ts';
 import { Logger } from './logger.ts';
+import { ServiceManager } from './service-manager.ts';
 import { StoreError } from './store-error.ts';
 import { versionText } from './version.ts';
 
 /** What a started process can be told. */
 export interface Running {
+  /** Resolves when requests are served. Absent: at once. */
+  readonly ready?: Promise<void>;
+  /** One line about how it is, for a service manager. */
+  describe?(): string;
   stop(): Promise<void>;
 }
 
@@ -68,6 +73,7 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
   };
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
+  const manager = ServiceManager.fromEnvironment(process.env, log);
   let running: Running | undefined;
   let stopping = false;
   let stoppingSinceMs = 0;
@@ -77,6 +83,7 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
     stopping = true;
     stoppingSinceMs = performance.now();
     log.info('stopping', { reason: why });
+    manager?.stopping(why);
     // While it still starts there is nothing that a clean stop could save.
     if (running === undefined) process.exit(0);
     const bound = setTimeout(() => {
@@ -96,6 +103,9 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
   }
   try {
     running = await start();
+    manager?.started(running.describe?.bind(running));
+    await running.ready;
+    manager?.ready();
   } catch (error) {
     refuse(program, error, log);
   }

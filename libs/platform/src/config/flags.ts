@@ -334,7 +334,7 @@ const monitoringFlags: readonly Row[] = [
 
 const loggingFlags: readonly Row[] = [
   ['logger', 'string', 'zap', "The shape of log lines; only zap's exists."],
-  ['log-outputs', 'list', 'default', 'stderr, stdout, or file names; default is stderr.'],
+  ['log-outputs', 'list', 'default', 'stderr, stdout, systemd/journal, or file names; default is stderr.'],
   ['log-level', 'string', 'info', 'debug, info, warn, error, panic or fatal.'],
   ['log-format', 'string', 'json', 'json or console.'],
   [

@@ -14,7 +14,7 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'panic' | 'fatal';
 export interface LogConfig {
   readonly level: LogLevel;
   readonly format: 'json' | 'console';
-  /** `stderr`, `stdout` or a file name. */
+  /** `stderr`, `stdout`, `systemd/journal` or a file name. */
   readonly outputs: readonly string[];
 }
 
@@ -473,11 +473,6 @@ function logConfig(v: Values): LogConfig {
   if (given.length === 0) throw new ConfigError('--log-outputs must not be empty');
   if (given.includes('default') && given.length > 1) {
     throw new ConfigError('--log-outputs: default must stand alone');
-  }
-  if (given.some((output) => output.startsWith('systemd/'))) {
-    throw new ConfigError(
-      '--log-outputs: systemd/journal is not supported; use stderr, which systemd collects',
-    );
   }
   return {
     level: v.oneOf('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
