@@ -4,6 +4,7 @@
  *
  *     npm run robustness -- --minutes 10 [--seed 1] [--faults kill,pause,partition,network,disk] [--round-seconds 40]
  *     npm run robustness -- --seed 27 --rounds 1         the round of that seed again
+ *     npm run robustness -- --watchers 1000 --minutes 5  so many watches that must outlive leaders, members and links
  *
  * Round i has seed + i. Docs: docs/internals/robustness.md.
  */
@@ -13,6 +14,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type FaultKind, faultGroups, faultKinds } from '../tests/robustness/faults.ts';
 import { type RoundReport, runRound } from '../tests/robustness/round.ts';
+import { surviveWatches } from '../tests/robustness/watch-survival.ts';
 
 const { values } = parseArgs({
   options: {
@@ -20,6 +22,7 @@ const { values } = parseArgs({
     rounds: { type: 'string' },
     'round-seconds': { type: 'string', default: '40' },
     seed: { type: 'string', default: String(1 + Math.floor(Math.random() * 1_000_000)) },
+    watchers: { type: 'string' },
     faults: { type: 'string', default: 'kill,pause,partition,network,disk' },
     keep: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
@@ -80,6 +83,27 @@ function kindsOf(text: string): FaultKind[] {
   return [...kinds];
 }
 
+/** Rounds of every fault in turn, while writers write as fast as they can. */
+async function survival(watchers: number, untilMs: number): Promise<never> {
+  let failed = false;
+  let round = 0;
+  do {
+    const report = await surviveWatches({
+      watchers,
+      rounds: 2,
+      pauseMs: 1_000,
+      onStep: (text) => process.stdout.write(`  ${text}\n`),
+    });
+    const { writes, writesPerSecond, failedWrites, events, longestPauseMs, problems } = report;
+    failed = problems.length > 0;
+    process.stdout.write(
+      `run ${++round}, ${watchers} watches: ${writes} writes, ${writesPerSecond.toFixed(0)}/s, ${failedWrites} of unknown outcome, longest pause ` +
+        `${(longestPauseMs / 1_000).toFixed(1)} s; ${events} events, ${failed ? `FAILED: ${problems.slice(0, 5).join('; ')}` : 'none missing, twice or split'}\n`,
+    );
+  } while (!failed && performance.now() < untilMs);
+  process.exit(failed ? 1 : 0);
+}
+
 async function main(): Promise<void> {
   const seed = wholeNumber('seed', values.seed);
   const seconds = wholeNumber('round-seconds', values['round-seconds']);
@@ -87,6 +111,8 @@ async function main(): Promise<void> {
   const rounds = values.rounds === undefined ? undefined : wholeNumber('rounds', values.rounds);
   const minutes = minutesOf(rounds !== undefined);
   const untilMs = minutes === undefined ? Number.POSITIVE_INFINITY : performance.now() + minutes * 60_000;
+  if (values.watchers !== undefined)
+    await survival(wholeNumber('watchers', values.watchers), minutes === undefined ? 0 : untilMs);
   const dir = mkdtempSync(join(tmpdir(), 'quoin-robustness-'));
   const say = (line: string): void => {
     if (!values.json) process.stdout.write(`${line}\n`);

@@ -12,6 +12,26 @@ test.each([4, 6])('seed %d twice: the same, line by line', (seed) => {
   expect(run()).toBe(trace);
 });
 
+// Gateways that come and go, feeds that break, rings too small for everybody: what few watchers seldom meet at once.
+test.each([21, 22, 23])(
+  'seed %d with 200 watchers',
+  (seed) => {
+    const report = simulate(seed, {
+      plan: {
+        watchers: 200,
+        gateways: 2,
+        members: 3,
+        faultsMs: 3_000,
+        faults: ['crashLeader', 'bounce', 'break', 'cutGateway', 'isolateLeader'],
+        compactions: seed === 23,
+      },
+    });
+    expect(report.failure).toBeUndefined();
+    expect(report.watchEvents).toBeGreaterThan(10 * report.revision);
+  },
+  60_000,
+);
+
 test('whether somebody listens to the trace changes nothing', () => {
   expect(simulate(5, { trace: () => {} })).toEqual(simulate(5));
 });
