@@ -21,16 +21,29 @@ export {
 } from './bytes.ts';
 export { crc32c, crc32cCombine } from './crc32c.ts';
 export { Deque } from './deque.ts';
+export {
+  type HealthCheck,
+  HealthPages,
+  type HealthParts,
+  type HealthQuery,
+  type HealthReply,
+} from './health.ts';
 export { Heap } from './heap.ts';
 export { IdMap } from './id-map.ts';
 export {
+  type Buckets,
+  Distribution,
   Histogram,
+  LabelledHistogram,
   LabelledMetric,
   type Metric,
   MetricRegistry,
   NumberMetric,
+  otherLabel,
   renderMetrics,
   type Sample,
+  ScrapedMetric,
+  Series,
 } from './metrics.ts';
 export type {
   Channel,
@@ -53,4 +66,4 @@ export type {
 } from './ports.ts';
 export { Prng } from './prng.ts';
 export { RateLimit } from './rate-limit.ts';
-export { type Span, type SpanAttributes, type Tracer, traceContextBytes } from './trace.ts';
+export { type Span, type SpanAttributes, type Tracer, traceContextBytes, traceIdOf } from './trace.ts';

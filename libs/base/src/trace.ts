@@ -1,3 +1,5 @@
+import { hex } from './bytes.ts';
+
 /**
  * Tracing as a port: pure code starts and ends spans of sampled requests; `platform` maps them to OpenTelemetry.
  * An unsampled request carries no context and costs one comparison.
@@ -6,6 +8,11 @@
  * of W3C traceparent without its version.
  */
 export const traceContextBytes = 25;
+
+/** The trace id of a context as hex, as it is in logs. */
+export function traceIdOf(context: Uint8Array): string {
+  return hex(context.subarray(0, 16));
+}
 
 export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
 

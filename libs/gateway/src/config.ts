@@ -8,6 +8,8 @@ export interface GatewayIdentity {
   readonly memberUrls: readonly string[];
   /** Peer URL of the member in this process, preferred for reads while it is healthy. */
   readonly homeUrl?: string;
+  /** Times of each RPC, and who makes the load, in metrics. Default false. */
+  readonly extensiveMetrics?: boolean;
 }
 
 export interface GatewayLimits {
@@ -59,6 +61,10 @@ export interface GatewayLimits {
   /** Tokens whose user is remembered, and how many may be asked about at the same time. */
   readonly maxIdentities: number;
   readonly maxIdentifying: number;
+  /** Entries by which the member that is read from may be behind another before /readyz says no. */
+  readonly maxApplyLag: number;
+  /** A unary request that takes longer is logged. */
+  readonly slowRequestMs: number;
 }
 
 export type GatewayConfig = GatewayIdentity & GatewayLimits;
@@ -98,6 +104,8 @@ export const gatewayDefaults: GatewayLimits = {
   stopDrainMs: 5_000,
   maxIdentities: 65_536,
   maxIdentifying: 4_096,
+  maxApplyLag: 5_000,
+  slowRequestMs: 300,
 };
 
 /** Fills in what was not given. */

@@ -1,4 +1,4 @@
-import { isUtf8 } from '@quoin/base';
+import { type HealthReply, hexId, isUtf8 } from '@quoin/base';
 import {
   decodeRequest,
   etcdErrors,
@@ -23,15 +23,18 @@ import { type GatewayConfig, type GatewayOptions, gatewayConfig, gatewayConfigEr
 import { endSpan, type Forward, GatewayCore, wantsLeader } from './core.ts';
 import { ElectionService } from './election.ts';
 import { HealthService } from './health.ts';
-import { type HttpReply, HttpStatusPages } from './http-status.ts';
+import { HttpStatusPages } from './http-status.ts';
 import { checkKv } from './kv.ts';
 import { KeepAliveStream } from './lease.ts';
 import { LockService } from './lock.ts';
 import { SnapshotStream } from './maintenance.ts';
 import { MemberRouter } from './member-router.ts';
-import { ApiMetrics, LinkMetrics, type RpcCounts, WatchMetrics } from './metrics.ts';
+import { ApiMetrics, type LinkGauge, LinkMetrics, type RpcCounts, WatchMetrics } from './metrics.ts';
 import type { ApiHandler, CallContext, CancelCall, GatewayPorts, ServerStream, UnaryReply } from './ports.ts';
 import { RangeStream } from './range-stream.ts';
+import { rangesOf } from './request-ranges.ts';
+import { SlowRequests } from './slow-requests.ts';
+import { TopTalkers } from './top-talkers.ts';
 import { type StreamHandler, TrackedStream } from './tracked-stream.ts';
 import { WatchHub } from './watch-hub.ts';
 import { WatchStream } from './watch-stream.ts';
@@ -89,6 +92,8 @@ export class Gateway implements ApiHandler {
   private knownVersion: string | undefined;
   private readonly pages: HttpStatusPages;
   private readonly metrics: ApiMetrics;
+  private readonly talkers: TopTalkers | undefined;
+  private readonly slow: SlowRequests;
   private readonly routes = new Map<string, UnaryRoute>();
   private readonly streams = new Map<string, { readonly counts: RpcCounts; readonly open: OpenStream }>();
   private readonly openStreams = new Set<TrackedStream>();
@@ -102,11 +107,14 @@ export class Gateway implements ApiHandler {
     this.ports = ports;
     const problem = gatewayConfigError(this.config);
     if (problem !== undefined) throw new Error(problem);
-    this.metrics = new ApiMetrics(ports.metrics);
+    const extensive = this.config.extensiveMetrics === true;
+    this.metrics = new ApiMetrics(ports.metrics, extensive);
+    this.talkers = extensive ? new TopTalkers(ports.metrics, ports.clock) : undefined;
     const linkMetrics = new LinkMetrics(ports.metrics, {
       hasLeader: () => (this.router.leader === 0n ? 0 : 1),
       open: () => this.router.allLinks().filter((link) => link.open).length,
       underWay: () => this.router.underWay(),
+      links: () => linkGauges(this.router, ports.clock.monotonicMs()),
     });
     this.router = new MemberRouter(this.config, ports, linkMetrics, {
       onView: () => this.onView(),
@@ -128,7 +136,12 @@ export class Gateway implements ApiHandler {
         streams: () => this.hub.streamCount,
         watchers: () => this.hub.watcherCount,
         slow: () => this.hub.slowCount(),
+        pending: () => this.hub.pendingEvents(),
+        lag: () => this.hub.lagRevisions(),
       }),
+    );
+    this.slow = new SlowRequests(ports.clock, ports.log, this.config.slowRequestMs, (context) =>
+      this.userOf(context),
     );
     this.health = new HealthService(this.core, () => this.ready());
     this.pages = new HttpStatusPages(this.core);
@@ -192,14 +205,16 @@ export class Gateway implements ApiHandler {
     const route = this.routes.get(path);
     if (route === undefined) return this.refuse(reply, this.unserved(path));
     const { counts } = route;
-    this.metrics.startUnary(counts, context.metadata(clientVersionKey));
+    const { metrics, ports } = this;
+    const startedMs = ports.clock.monotonicMs();
+    metrics.startUnary(counts, context.metadata(clientVersionKey), request.length);
+    if (this.talkers?.sample()) this.noteTalker(path, request, context);
     this.unaryUnderWay++;
     const end = (status: RpcStatus | null, pieces: readonly Uint8Array[]): void => {
       this.unaryUnderWay--;
-      if (status === null) {
-        counts.end(0);
-        counts.sent++;
-      } else counts.end(status.code);
+      const durationMs = ports.clock.monotonicMs() - startedMs;
+      metrics.endUnary(counts, status === null ? 0 : status.code, pieces, durationMs);
+      if (durationMs > this.config.slowRequestMs) this.slow.log(path, request, context, status, durationMs);
       reply(status, pieces);
       if (this.unaryUnderWay === 0) this.onIdle?.();
     };
@@ -219,8 +234,13 @@ export class Gateway implements ApiHandler {
       return;
     }
     this.metrics.startStream(route.counts, context.metadata(clientVersionKey));
-    const tracked = new TrackedStream(this.core, stream, route.counts, wantsLeader(context), () =>
-      this.openStreams.delete(tracked),
+    const tracked = new TrackedStream(
+      this.core,
+      stream,
+      this.metrics,
+      route.counts,
+      wantsLeader(context),
+      () => this.openStreams.delete(tracked),
     );
     this.openStreams.add(tracked);
     const refusal = this.stopping
@@ -240,8 +260,12 @@ export class Gateway implements ApiHandler {
    * GET of /health, /livez, /readyz (and their checks) and /version; 404 for any other path.
    * `query` maps each parameter to its values.
    */
-  http(path: string, query: ReadonlyMap<string, readonly string[]>, cb: HttpReply): void {
+  http(path: string, query: ReadonlyMap<string, readonly string[]>, cb: HealthReply): void {
     this.pages.get(path, query, cb);
+  }
+
+  private noteTalker(path: string, request: Uint8Array, context: CallContext): void {
+    this.talkers?.note(rangesOf(path, request)[0]?.key, this.userOf(context), request.length);
   }
 
   /** An RPC that nobody has made a rule for is for nobody while authentication is on. */
@@ -395,6 +419,15 @@ export class Gateway implements ApiHandler {
     };
     this.routes.set(rpc.path, { counts, forward, handler: undefined });
   }
+}
+
+function linkGauges(router: MemberRouter, nowMs: number): LinkGauge[] {
+  const { revision } = router;
+  return router.allLinks().flatMap((link) => {
+    if (link.memberId === undefined || link.state === undefined) return [];
+    const revisionLag = Math.max(0, revision - link.state.revision);
+    return [{ member: hexId(link.memberId), revisionLag, silentMs: nowMs - link.heardMs }];
+  });
 }
 
 function route(method: Method, target: Target, resend: boolean, bounded = true): Forward {

@@ -21,7 +21,6 @@ export {
 } from './config.ts';
 export { FairApi, type FairUseParts, type LimitedGateway } from './fair-use.ts';
 export { Gateway, type GatewayLinkStatus, type GatewayStatus } from './gateway.ts';
-export type { HttpReply } from './http-status.ts';
 export {
   JsonApi,
   type JsonApiOptions,
@@ -38,3 +37,4 @@ export type {
   ServerStream,
   UnaryReply,
 } from './ports.ts';
+export { prefixOf, TopTalkers } from './top-talkers.ts';

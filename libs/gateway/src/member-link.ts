@@ -31,6 +31,8 @@ export interface LinkOwner {
   onReply(call: Call, reply: LinkReply): void;
   /** The calls have left. */
   onSent(call: Call): void;
+  /** A message with so many calls has left. */
+  onBatch(requests: number): void;
   /** Calls that were `queued` never left, those that were `sent` may have. */
   onClosed(queued: Call[], sent: Call[]): void;
 }
@@ -90,6 +92,11 @@ export class MemberLink {
   /** Ends the stream, which is dialled again after a pause. `onClosed` is told if it was open. */
   refuse(reason: string): void {
     this.drop(reason);
+  }
+
+  /** Monotonic ms of the last message of the member. */
+  get heardMs(): number {
+    return this.lastHeardMs;
   }
 
   /** The calls under way: queued or sent. */
@@ -314,6 +321,7 @@ export class MemberLink {
       this.subscribes = [];
       this.cancels = [];
       this.credits = [];
+      if (requests.length > 0) this.owner.onBatch(requests.length);
       const message = encodeLinkUp({ hello: undefined, requests, subscribes, cancels, credits });
       if (!channel.send(message)) this.blocked = true;
     }

@@ -89,6 +89,14 @@ export class MemberRouter implements LinkOwner {
     return [...this.links.values()];
   }
 
+  /** By how many entries the home member is behind the one that has applied most; 0 while there is none. */
+  appliedLag(): number {
+    if (this.home?.state === undefined) return 0;
+    let most = 0;
+    for (const link of this.links.values()) most = Math.max(most, link.state?.appliedIndex ?? 0);
+    return most - this.home.state.appliedIndex;
+  }
+
   /** Calls that have no answer yet. */
   underWay(): number {
     return this.live.length;
@@ -173,6 +181,10 @@ export class MemberRouter implements LinkOwner {
     this.unsent--;
     this.unsentBytes -= call.body.length;
     this.metrics.sent.inc();
+  }
+
+  onBatch(requests: number): void {
+    this.metrics.batch.observe(requests);
   }
 
   onReply(call: Call, reply: LinkReply): void {

@@ -1,4 +1,14 @@
-import { type Metric, type MetricRegistry, NumberMetric, type Sample } from '@quoin/base';
+import {
+  type Distribution,
+  type Histogram,
+  type LabelledHistogram,
+  type LabelledMetric,
+  type Metric,
+  type MetricRegistry,
+  NumberMetric,
+  type Sample,
+  ScrapedMetric,
+} from '@quoin/base';
 import { codeName, type Rpc } from '@quoin/contracts';
 
 const grpcTypes = {
@@ -9,6 +19,9 @@ const grpcTypes = {
 } as const;
 
 const codes = 17;
+
+/** Those of Prometheus' own clients. */
+const handlingBounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** Client versions that are told apart in metrics; further ones count as `other`. */
 const clientVersionsMax = 32;
@@ -25,6 +38,8 @@ export class RpcCounts {
   started = 0;
   received = 0;
   sent = 0;
+  /** From the request to its answer; only where these are wanted. */
+  times: Distribution | undefined = undefined;
   /** By status code. */
   readonly handled: number[] = new Array<number>(codes).fill(0);
 
@@ -71,8 +86,37 @@ function requestTypes(counts: RequestCounts): (keyof RequestCounts)[] {
 export class ApiMetrics {
   private readonly counts = new Map<string, RpcCounts>();
   private readonly clients = new Map<string, RequestCounts>();
+  private readonly times: LabelledHistogram | undefined;
+  readonly streamFailures: LabelledMetric;
+  /** Bytes of messages, as etcd counts them. */
+  receivedBytes = 0;
+  sentBytes = 0;
 
-  constructor(registry: MetricRegistry) {
+  /** `extensive`: the time of each RPC, too. */
+  constructor(registry: MetricRegistry, extensive: boolean) {
+    registry.counter(
+      'etcd_network_client_grpc_received_bytes_total',
+      'Bytes of messages from clients.',
+      () => this.receivedBytes,
+    );
+    registry.counter(
+      'etcd_network_client_grpc_sent_bytes_total',
+      'Bytes of messages to clients.',
+      () => this.sentBytes,
+    );
+    this.streamFailures = registry.counters(
+      'etcd_network_server_stream_failures_total',
+      'Streams that had to be given up because of what came on them.',
+      ['Type', 'API'],
+    );
+    this.times = extensive
+      ? registry.histograms(
+          'grpc_server_handling_seconds',
+          'Time from a request to its answer.',
+          ['grpc_method', 'grpc_service', 'grpc_type'],
+          { bounds: handlingBounds },
+        )
+      : undefined;
     const each = (value: (counts: RpcCounts) => number) => (): Sample[] =>
       [...this.counts.values()].map((counts) => ({
         suffix: '',
@@ -116,16 +160,27 @@ export class ApiMetrics {
     let counts = this.counts.get(rpc.path);
     if (counts === undefined) {
       counts = new RpcCounts(rpc);
+      counts.times = this.times?.at(counts.labels().map(([, value]) => value));
       this.counts.set(rpc.path, counts);
     }
     return counts;
   }
 
   /** `version`: the client's metadata `client-api-version`. */
-  startUnary(counts: RpcCounts, version: string | undefined): void {
+  startUnary(counts: RpcCounts, version: string | undefined, bytes: number): void {
     this.countsOf(version).unary++;
     counts.started++;
     counts.received++;
+    this.receivedBytes += bytes;
+  }
+
+  /** `response` is looked at only if `code` is 0. */
+  endUnary(counts: RpcCounts, code: number, response: readonly Uint8Array[], durationMs: number): void {
+    counts.end(code);
+    counts.times?.observe(durationMs / 1_000);
+    if (code !== 0) return;
+    counts.sent++;
+    for (let i = 0; i < response.length; i++) this.sentBytes += response[i]!.length;
   }
 
   startStream(counts: RpcCounts, version: string | undefined): void {
@@ -160,18 +215,49 @@ export class ApiMetrics {
   }
 }
 
+/** One link as it is now, for gauges. */
+export interface LinkGauge {
+  /** Hex. */
+  readonly member: string;
+  readonly revisionLag: number;
+  readonly silentMs: number;
+}
+
 /** Of the links to members. */
 export class LinkMetrics {
+  readonly batch: Histogram;
   readonly sent: NumberMetric;
   readonly lost: NumberMetric;
   readonly notTaken: NumberMetric;
 
   constructor(
     registry: MetricRegistry,
-    gauges: { hasLeader: () => number; open: () => number; underWay: () => number },
+    gauges: {
+      hasLeader: () => number;
+      open: () => number;
+      underWay: () => number;
+      links: () => LinkGauge[];
+    },
   ) {
     const add = (type: 'counter' | 'gauge', name: string, help: string, read?: () => number) =>
       registry.add(new NumberMetric(type, name, help, read));
+    const each = (name: string, help: string, read: (link: LinkGauge) => number) =>
+      registry.add(
+        new ScrapedMetric('gauge', `quoin_gateway_link_${name}`, help, ['member'], () =>
+          gauges.links().map((link) => [[link.member], read(link)] as const),
+        ),
+      );
+    each(
+      'lag_revisions',
+      'By how much the member is behind the newest revision seen in an answer.',
+      (link) => link.revisionLag,
+    );
+    each('silence_seconds', 'Time since the last message of the member.', (link) => link.silentMs / 1_000);
+    this.batch = registry.histogram(
+      'quoin_gateway_link_batch_requests',
+      'Requests that one message to a member carries.',
+      { start: 1, factor: 2, count: 14 },
+    );
     add(
       'gauge',
       'etcd_server_has_leader',
@@ -190,15 +276,27 @@ export class LinkMetrics {
   }
 }
 
+const sendLoop = { start: 0.001, factor: 2, count: 14 };
+
 /** Of watches. */
 export class WatchMetrics {
   readonly events: NumberMetric;
+  readonly controlSeconds: Histogram;
+  readonly progressSeconds: Histogram;
+  readonly sendSeconds: Histogram;
+  readonly sendPerEventSeconds: Histogram;
   readonly history: NumberMetric;
   readonly feeds: NumberMetric;
 
   constructor(
     registry: MetricRegistry,
-    gauges: { streams: () => number; watchers: () => number; slow: () => number },
+    gauges: {
+      streams: () => number;
+      watchers: () => number;
+      slow: () => number;
+      pending: () => number;
+      lag: () => number;
+    },
   ) {
     const add = (type: 'counter' | 'gauge', name: string, help: string, read?: () => number) =>
       registry.add(new NumberMetric(type, name, help, read));
@@ -210,6 +308,24 @@ export class WatchMetrics {
       'Total number of unsynced slow watchers.',
       gauges.slow,
     );
+    add(
+      'gauge',
+      'etcd_debugging_mvcc_pending_events_total',
+      'Events that have come from a member and are still to be sent.',
+      gauges.pending,
+    );
+    add(
+      'gauge',
+      'quoin_gateway_watch_lag_revisions',
+      'By how much the events sent are behind the newest revision seen in an answer.',
+      gauges.lag,
+    );
+    const loop = (name: string, help: string): Histogram =>
+      registry.histogram(`etcd_debugging_server_watch_send_loop_${name}_seconds`, help, sendLoop);
+    this.controlSeconds = loop('control_stream_duration', 'Time of answering a request on a watch stream.');
+    this.progressSeconds = loop('progress_duration', 'Time of telling watchers how far they are.');
+    this.sendSeconds = loop('watch_stream_duration', 'Time of giving events to all who watch the same.');
+    this.sendPerEventSeconds = loop('watch_stream_duration_per_event', 'The same for each event.');
     this.events = add('counter', 'quoin_gateway_watch_events_sent_total', 'Events sent to watchers.');
     this.history = add(
       'counter',

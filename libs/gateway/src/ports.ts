@@ -1,4 +1,4 @@
-import type { Channel, Clock, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
+import type { Channel, Clock, HealthParts, Log, MetricRegistry, Random, Timers, Tracer } from '@quoin/base';
 import type { RpcStatus } from '@quoin/contracts';
 
 /** What a gateway needs of the world. */
@@ -14,6 +14,8 @@ export interface GatewayPorts {
    * The all-in-one node answers its own member's URL with a channel that stays in the process.
    */
   readonly dial: (peerUrl: string) => Channel;
+  /** More checks for /livez and /readyz, of what else is in this process. */
+  readonly checks?: Partial<Pick<HealthParts, 'livez' | 'readyz'>>;
 }
 
 /** What came with a call, in whatever protocol. */

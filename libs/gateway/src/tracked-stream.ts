@@ -1,7 +1,7 @@
 import type { Timer } from '@quoin/base';
-import { etcdErrors, type RpcStatus } from '@quoin/contracts';
+import { Code, etcdErrors, type RpcStatus } from '@quoin/contracts';
 import type { GatewayCore } from './core.ts';
-import type { RpcCounts } from './metrics.ts';
+import type { ApiMetrics, RpcCounts } from './metrics.ts';
 import type { ServerStream } from './ports.ts';
 
 /** The server's logic of one stream. */
@@ -12,6 +12,11 @@ export interface StreamHandler {
   end(status: RpcStatus | null): void;
   /** Who may do what has changed. */
   onAuthChange?(): void;
+}
+
+/** etcd's names of watch and lease-keepalive. */
+function streamName(rpc: string): string {
+  return rpc === 'LeaseKeepAlive' ? 'lease-keepalive' : rpc.toLowerCase();
 }
 
 const ignore = (): void => undefined;
@@ -28,6 +33,7 @@ export class TrackedStream implements ServerStream {
   onDrain: () => void = ignore;
   private readonly core: GatewayCore;
   private readonly inner: ServerStream;
+  private readonly metrics: ApiMetrics;
   private readonly counts: RpcCounts;
   private readonly wantsLeader: boolean;
   private readonly onEnd: () => void;
@@ -37,18 +43,21 @@ export class TrackedStream implements ServerStream {
   constructor(
     core: GatewayCore,
     inner: ServerStream,
+    metrics: ApiMetrics,
     counts: RpcCounts,
     wantsLeader: boolean,
     onEnd: () => void,
   ) {
     this.core = core;
     this.inner = inner;
+    this.metrics = metrics;
     this.counts = counts;
     this.wantsLeader = wantsLeader;
     this.onEnd = onEnd;
     inner.onMessage = (message) => {
       if (this.ended) return;
       counts.received++;
+      metrics.receivedBytes += message.length;
       this.onMessage(message);
     };
     inner.onHalfClose = () => {
@@ -67,6 +76,7 @@ export class TrackedStream implements ServerStream {
   send(message: readonly Uint8Array[]): boolean {
     if (this.ended) return false;
     this.counts.sent++;
+    for (let i = 0; i < message.length; i++) this.metrics.sentBytes += message[i]!.length;
     return this.inner.send(message);
   }
 
@@ -81,6 +91,9 @@ export class TrackedStream implements ServerStream {
   end(status: RpcStatus | null): void {
     if (this.ended) return;
     this.finish(status?.code ?? 0);
+    // Bytes that are no message.
+    if (status?.code === Code.internal)
+      this.metrics.streamFailures.inc(['receive', streamName(this.counts.rpc.name)]);
     this.inner.end(status);
   }
 

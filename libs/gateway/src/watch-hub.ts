@@ -96,6 +96,20 @@ export class WatchHub {
     return count;
   }
 
+  /** Events that have come and are still to be sent to somebody. */
+  pendingEvents(): number {
+    let count = 0;
+    for (let i = 0; i < this.inbox.length; i++)
+      for (const revision of this.inbox.at(i)!.revisions) count += revision.events.length;
+    for (let i = 0; i < this.deliveries.length; i++) count += this.deliveries.at(i)!.chunk.wires.length;
+    return count;
+  }
+
+  /** How far the watermark is behind; 0 while nobody watches. */
+  lagRevisions(): number {
+    return this.watcherCount === 0 ? 0 : Math.max(0, this.core.router.revision - this.revision);
+  }
+
   /** What etcd calls the current revision: nothing that this gateway has acknowledged lies above it. */
   currentRevision(): number {
     return Math.max(this.revision, this.core.router.revision);
@@ -317,7 +331,12 @@ export class WatchHub {
     for (;;) {
       const delivery = this.deliveries.at(0);
       if (delivery !== undefined) {
-        if (!this.run(delivery, untilMs)) return this.pumpLater();
+        const beganMs = this.core.nowMs();
+        const sent = this.run(delivery, untilMs);
+        const seconds = (this.core.nowMs() - beganMs) / 1_000;
+        this.metrics.sendSeconds.observe(seconds);
+        this.metrics.sendPerEventSeconds.observe(seconds / delivery.chunk.wires.length);
+        if (!sent) return this.pumpLater();
         this.deliveries.shift();
         continue;
       }

@@ -117,6 +117,12 @@ export class WatchStream implements StreamHandler, WatchSink {
 
   private serve(request: WatchRequestView): void {
     if (this.ended) return;
+    const beganMs = this.core.nowMs();
+    this.dispatch(request);
+    this.hub.metrics.controlSeconds.observe((this.core.nowMs() - beganMs) / 1_000);
+  }
+
+  private dispatch(request: WatchRequestView): void {
     switch (request.kind) {
       case 'create':
         this.checkAndCreate(request.request);
@@ -252,6 +258,12 @@ export class WatchStream implements StreamHandler, WatchSink {
 
   private notifyProgress(): void {
     if (this.ended) return;
+    const beganMs = this.core.nowMs();
+    this.tellProgress();
+    this.hub.metrics.progressSeconds.observe((this.core.nowMs() - beganMs) / 1_000);
+  }
+
+  private tellProgress(): void {
     let wanted = false;
     for (const watcher of this.watchers.values()) {
       if (!watcher.progressNotify) continue;

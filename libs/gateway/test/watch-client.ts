@@ -68,6 +68,7 @@ export class Follower {
   lastRevision = 0;
   compactRevision = 0;
   ended = false;
+  cancelAsked = false;
 
   constructor(request: CreateInit) {
     this.request = request;
@@ -83,6 +84,11 @@ export class Follower {
       return;
     }
     if (this.from === 0) throw new Error('events before created');
+    // The end crossed the client's own wish for it: as with etcd, that is answered, too.
+    if (this.ended && this.cancelAsked && response.canceled) {
+      this.cancelAsked = false;
+      return;
+    }
     if (this.ended) throw new Error('response after the end');
     if (response.canceled) {
       this.ended = true;

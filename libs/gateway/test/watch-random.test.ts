@@ -5,6 +5,7 @@
  */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { utf8 } from '@quoin/base';
+import { etcdErrors } from '@quoin/contracts';
 import { CompactionRequestSchema } from '@quoin/contracts/etcd';
 import { Gateway } from '@quoin/gateway';
 import { expect, test } from 'vitest';
@@ -127,7 +128,10 @@ class Run {
   private cancel(): void {
     const { client, followers } = this.world.prng.pick(this.clients);
     const live = [...followers.values()].filter((f) => !f.ended);
-    if (live.length > 1) client.cancel(this.world.prng.pick(live).id!);
+    if (live.length < 2) return;
+    const follower = this.world.prng.pick(live);
+    follower.cancelAsked = true;
+    client.cancel(follower.id!);
   }
 
   private pace(): void {
@@ -165,8 +169,14 @@ class Run {
 
   check(): void {
     const { model } = this.cluster;
-    for (const { client, waiting } of this.clients) {
-      expect(client.stream.ended).toBeUndefined();
+    for (const { client, followers, waiting } of this.clients) {
+      const { ended } = client.stream;
+      if (ended !== undefined) {
+        // It asked on and on and did not read.
+        expect(ended.status).toEqual(etcdErrors.requestTooManyRequests);
+        for (const follower of [...followers.values(), ...waiting]) follower.ended = true;
+        continue;
+      }
       expect(waiting).toEqual([]);
     }
     for (const follower of this.all) {

@@ -76,7 +76,7 @@ export interface StateMachineOptions {
   readonly onAlarms: (active: readonly Alarm[]) => void;
   readonly onHashReport: (body: Uint8Array) => void;
   readonly onRepairAsked: (body: Uint8Array) => void;
-  readonly onLeaseGranted: () => void;
+  readonly onLeaseGranted: (ttlSeconds: number) => void;
   readonly onLeaseRevoked: (expired: boolean) => void;
 }
 
@@ -319,7 +319,7 @@ export class StateMachine {
     this.store.putRecord(Table.leases, idKey(id), leaseRecord(Math.max(ttl, 0), 0));
     this.options.lessor.granted(id, ttl, this.options.nowMs());
     this.leaseUsers.granted(this.store, id, user);
-    this.options.onLeaseGranted();
+    this.options.onLeaseGranted(ttl);
     if (!fits) return etcdErrors.noSpace;
     return writeLeaseGrantResponse(this.header(), id, ttl);
   }

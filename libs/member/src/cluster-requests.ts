@@ -14,6 +14,7 @@ import { memberIdOf } from './cluster-ids.ts';
 import { readMemberAdd, readMemberId, readMemberUpdate, readMoveLeader } from './cluster-messages.ts';
 import { type MemberConfig, urlError } from './config.ts';
 import type { LinkCall } from './link-session.ts';
+import type { MemberMetrics } from './member-metrics.ts';
 import type { Proposals } from './proposals.ts';
 import type { ReadyLoop } from './ready-loop.ts';
 
@@ -22,6 +23,7 @@ export interface ClusterRequestsParts {
   readonly config: MemberConfig;
   readonly clock: Clock;
   readonly digest: Digest;
+  readonly metrics: MemberMetrics;
   readonly raft: Raft;
   readonly machine: StateMachine;
   readonly proposals: Proposals;
@@ -44,17 +46,24 @@ export class ClusterRequests {
 
   /** MemberAdd, MemberRemove, MemberPromote. */
   change(call: LinkCall): void {
-    const { loop, clock, proposals, raft } = this.parts;
+    const { loop, clock, metrics, proposals, raft } = this.parts;
     if (!loop.isLeader) return call.notTaken();
     const wanted = this.changeOf(call);
-    if ('code' in wanted) return call.fail(wanted);
+    const promotes = call.method === Method.memberPromote;
+    if ('code' in wanted) {
+      if (promotes) metrics.promoteFailures.inc([wanted.message]);
+      return call.fail(wanted);
+    }
     const nowMs = clock.monotonicMs();
     const id = proposals.register(call.method as Method, call, nowMs, call.deadlineMs);
     const context = encodeMemberChange({ ...wanted.change, origin: this.parts.memberId, id });
     const changes = [{ type: wanted.type, node: wanted.change.memberId }];
     const cc: ConfChange = { transition: 'auto', changes, context };
     const result = raft.proposeConfChange(cc);
-    if (result === 'ok') return loop.wake();
+    if (result === 'ok') {
+      if (promotes) metrics.promoteSuccesses.inc();
+      return loop.wake();
+    }
     proposals.take(this.parts.memberId, id);
     if (result === 'notLeader' || result === 'transferring') call.notTaken();
     else if (result === 'invalid') call.fail(etcdErrors.memberNotFound);

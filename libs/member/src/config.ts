@@ -70,6 +70,8 @@ export interface MemberLimits {
   /** An apply slower than this is counted and logged. */
   readonly slowApplyMs: number;
   readonly slowFsyncMs: number;
+  /** A request that takes longer on its leader is logged, with where the time went. */
+  readonly slowRequestMs: number;
   /** The state becomes durable at least so often, or after so many bytes of log. */
   readonly flushIntervalMs: number;
   readonly flushBytes: number;
@@ -128,6 +130,7 @@ export const memberDefaults: MemberLimits = {
   applySliceMs: 8,
   slowApplyMs: 100,
   slowFsyncMs: 1_000,
+  slowRequestMs: 300,
   flushIntervalMs: 5_000,
   flushBytes: 64 << 20,
   metaCacheBytes: metaCacheBytesDefault,

@@ -5,9 +5,11 @@ import type { KvHasher, StateHasher } from '@quoin/mvcc';
 import type { StateMachine } from './apply.ts';
 import { readHashKv, writeHashKvResponse, writeHashResponse } from './cluster-messages.ts';
 import type { LinkCall } from './link-session.ts';
+import type { MemberMetrics } from './member-metrics.ts';
 
 export interface HashRequestsParts {
   readonly clock: Clock;
+  readonly metrics: MemberMetrics;
   readonly machine: StateMachine;
   readonly wake: () => void;
 }
@@ -18,7 +20,7 @@ const sliceMs = 3;
 const sliceSteps = 20;
 const stateSliceBytes = 256 << 10;
 
-type Running = { readonly call: LinkCall } & (
+type Running = { readonly call: LinkCall; readonly startedMs: number } & (
   | { readonly kv: KvHasher; readonly state: undefined }
   | { readonly kv: undefined; readonly state: StateHasher }
 );
@@ -61,17 +63,21 @@ export class HashRequests {
 
   private next(): Running | undefined {
     const { store } = this.parts.machine;
+    const startedMs = this.parts.clock.monotonicMs();
     for (let call = this.waiting.shift(); call !== undefined; call = this.waiting.shift()) {
       if (call.done) continue;
-      if (call.method === Method.hash) return { call, kv: undefined, state: store.stateHasher() };
+      if (call.method === Method.hash) return { call, startedMs, kv: undefined, state: store.stateHasher() };
       const kv = store.kvHasher(readHashKv(call.body));
-      if (typeof kv === 'object') return { call, kv, state: undefined };
+      if (typeof kv === 'object') return { call, startedMs, kv, state: undefined };
       call.fail(kv === 'compacted' ? etcdErrors.compacted : etcdErrors.futureRev);
     }
     return undefined;
   }
 
-  private finish({ call, kv, state }: Running): void {
+  private finish({ call, startedMs, kv, state }: Running): void {
+    const { clock, metrics } = this.parts;
+    const { hashSeconds, hashRevSeconds } = metrics.disk;
+    (kv === undefined ? hashSeconds : hashRevSeconds).observe((clock.monotonicMs() - startedMs) / 1_000);
     const header = this.parts.machine.header();
     if (kv === undefined)
       call.reply(writeHashResponse({ ...header, revision: state.revision }, state.hash()));

@@ -21,6 +21,7 @@ export {
   urlError,
 } from './config.ts';
 export { type EtcdRestoreOptions, restoreEtcd } from './etcd-restore.ts';
+export type { MemberHealth } from './health.ts';
 export { IdGenerator, type Lease, Lessor, type LessorOptions, leaseTtlMaxSeconds } from './lessor.ts';
 export { Member } from './member.ts';
 export {

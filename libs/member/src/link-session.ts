@@ -48,6 +48,8 @@ export interface LinkHost {
   /** Something is to be sent or done at the end of this turn. */
   wake(): void;
   closed(session: LinkSession): void;
+  /** A call has its answer. */
+  answered(call: LinkCall, success: boolean): void;
 }
 
 /** Larger answers are cut. */
@@ -74,6 +76,8 @@ export class LinkCall implements ReadCall {
   span: Span | undefined;
   /** Bytes of parts that may still be sent. */
   creditBytes: number;
+  /** Monotonic ms at which its answer was begun to be read; 0: it is not a read, or waits. */
+  servedMs: number;
   /** Called when there is credit again. */
   onCredit: (() => void) | undefined;
   /** Called when the gateway has given up on the call. */
@@ -102,6 +106,7 @@ export class LinkCall implements ReadCall {
     this.view = undefined;
     this.span = undefined;
     this.creditBytes = windowBytes;
+    this.servedMs = 0;
     this.onCredit = undefined;
     this.onCancel = undefined;
     this.answered = false;
@@ -191,6 +196,7 @@ export class LinkCall implements ReadCall {
     this.answered = true;
     this.span?.end();
     this.span = undefined;
+    if (!reply.notTaken) this.session.host.answered(this, reply.code === Code.ok);
     this.session.forget(this.id);
     this.session.push(reply);
   }

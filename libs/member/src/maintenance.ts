@@ -7,6 +7,7 @@ import { Compactor } from './compactor.ts';
 import type { MemberConfig } from './config.ts';
 import { Corruption } from './corruption.ts';
 import { HashRequests } from './hash-requests.ts';
+import type { MemberMetrics } from './member-metrics.ts';
 import type { OwnProposals } from './own-proposals.ts';
 import type { BackendFactory } from './ports.ts';
 import type { ReadyLoop } from './ready-loop.ts';
@@ -20,6 +21,7 @@ export interface MaintenanceParts {
   readonly log: Log;
   readonly digest: Digest;
   readonly backends: BackendFactory;
+  readonly metrics: MemberMetrics;
   readonly machine: StateMachine;
   readonly own: OwnProposals;
   readonly raft: Raft;
@@ -34,11 +36,19 @@ export class Maintenance {
   private readonly compactor: Compactor;
 
   constructor(parts: MaintenanceParts) {
-    const { memberId, config, clock, log, machine, own, loop } = parts;
+    const { memberId, config, clock, log, metrics, machine, own, loop } = parts;
     this.alarms = new AlarmRequests({ memberId, clock, log, machine, own, loop: () => loop });
-    this.hashes = new HashRequests({ clock, machine, wake: () => loop.wake() });
+    this.hashes = new HashRequests({ clock, metrics, machine, wake: () => loop.wake() });
     const { digest, backends } = parts;
-    this.snapshots = new SnapshotRequests({ log, digest, backends, machine, wake: () => loop.wake() });
+    this.snapshots = new SnapshotRequests({
+      clock,
+      metrics,
+      log,
+      digest,
+      backends,
+      machine,
+      wake: () => loop.wake(),
+    });
     this.corruption = new Corruption(parts);
     this.compactor = new Compactor({
       config,

@@ -1,7 +1,7 @@
 import { type Channel, hexId } from '@quoin/base';
 import { type MemberState as LinkMemberState, type Proposal, readCompactionRequest } from '@quoin/contracts';
 import { registerStoreMetrics } from '@quoin/mvcc';
-import { type LeaseClock, Raft, type SoftState } from '@quoin/raft';
+import type { Raft, SoftState } from '@quoin/raft';
 import { AlarmType, alarmName } from './alarms.ts';
 import { StateMachine } from './apply.ts';
 import { Backups } from './backup.ts';
@@ -13,13 +13,16 @@ import {
   memberConfig,
   memberConfigError,
   quotaBytes,
-  serverVersion,
 } from './config.ts';
+import { type MemberHealth, memberHealth } from './health.ts';
+import { HeartbeatWatch } from './heartbeat-watch.ts';
 import { LeaseRequests } from './lease-requests.ts';
 import { IdGenerator, Lessor } from './lessor.ts';
 import { type LinkHost, LinkSession } from './link-session.ts';
 import { Maintenance } from './maintenance.ts';
+import { memberGauges } from './member-gauges.ts';
 import { MemberMetrics } from './member-metrics.ts';
+import { openRaft } from './open-raft.ts';
 import { OwnProposals } from './own-proposals.ts';
 import { Peers } from './peer-session.ts';
 import type { MemberPorts } from './ports.ts';
@@ -31,7 +34,7 @@ import { type MemberState, recover } from './recovery.ts';
 import { Requests } from './requests.ts';
 import { StateTransfer } from './state-transfer.ts';
 import { type MemberStatus, statusOf } from './status.ts';
-import { leaseMs, Ticker, tickLength } from './ticker.ts';
+import { Ticker } from './ticker.ts';
 import { Upkeep } from './upkeep.ts';
 import { type WalObserver, walOptions } from './wal-observer.ts';
 
@@ -42,6 +45,8 @@ const hashStepBytes = 1 << 20;
 export class Member {
   readonly clusterId: bigint;
   readonly memberId: bigint;
+  /** What a probe is told. */
+  readonly health: MemberHealth;
   private readonly config: MemberConfig;
   private readonly ports: MemberPorts;
   private readonly wal: MemberState['wal'];
@@ -67,6 +72,7 @@ export class Member {
   private readonly ticker: Ticker;
   private leader: bigint;
   private stateSentMs: number;
+  private readonly heartbeats: HeartbeatWatch;
   private stopping: boolean;
   private stopped: boolean;
 
@@ -103,9 +109,16 @@ export class Member {
     this.wal = state.wal;
     this.leader = 0n;
     this.stateSentMs = 0;
+    this.heartbeats = new HeartbeatWatch({
+      clock: ports.clock,
+      log: ports.log,
+      intervalMs: config.heartbeatIntervalMs,
+      failures: () => this.metrics.heartbeatSendFailures,
+      isLeader: () => this.leader === this.memberId,
+    });
     this.stopping = false;
     this.stopped = false;
-    this.raft = this.makeRaft(state);
+    this.raft = openRaft(config, ports, state);
     const { electionTimeoutMs, leaseRevokesPerSecond, leaseCheckpointIntervalMs } = config;
     const rates = {
       revokesPerSecond: leaseRevokesPerSecond,
@@ -123,12 +136,14 @@ export class Member {
       maxRequestBytes: config.maxRequestBytes,
       maxPendingBytes: config.maxPendingBytes,
       fairUse: config.fairUse,
+      onBatch: (requests) => this.metrics.proposalBatch.observe(requests),
     });
     this.reads = new ReadIndex({
       retryMs: config.readIndexRetryMs,
       // Below 2^53, with room for 2^20 numbers before the next start's range could be met.
       firstContext: (ports.random.u32() + 1) * 2 ** 20,
       ask: (context) => this.raft.readIndex(context),
+      onRound: (reads) => this.metrics.readBatch.observe(reads),
       onSlow: () => this.metrics.slowReadIndexes.inc(),
       onFailed: (count) => this.metrics.readIndexesFailed.inc(count),
     });
@@ -144,7 +159,7 @@ export class Member {
     this.publisher = new Publisher({ memberId, config, clock, timers, machine, own, loop });
     const { backends } = ports;
     const world = { clock, timers, log, digest, backends };
-    this.maintenance = new Maintenance({ memberId, config, ...world, machine, own, raft, loop });
+    this.maintenance = new Maintenance({ memberId, config, ...world, metrics, machine, own, raft, loop });
     const ids = new IdGenerator(memberId, clock.wallMs());
     this.leases = new LeaseRequests({
       clock,
@@ -157,7 +172,18 @@ export class Member {
       requestTimeoutMs,
     });
     const isConnected = (id: bigint): boolean => peers.openSinceMs(id) !== undefined;
-    const clusterParts = { memberId, config, clock, digest, raft, machine, proposals, loop, isConnected };
+    const clusterParts = {
+      memberId,
+      config,
+      clock,
+      digest,
+      metrics,
+      raft,
+      machine,
+      proposals,
+      loop,
+      isConnected,
+    };
     this.cluster = new ClusterRequests(clusterParts);
     this.backups = new Backups({
       digest,
@@ -170,7 +196,8 @@ export class Member {
     const { leases, cluster, backups, maintenance } = this;
     const isLearner = (): boolean => this.isLearner();
     const status = () => ({ ...this.status(), quotaBytes: quotaBytes(config) });
-    const shared = { config, clock, tracer, machine, proposals, reads, loop };
+    const shared = { config, clock, tracer, log, metrics, machine, proposals, reads, loop };
+    this.health = memberHealth({ ...shared, isLearner, tickedMs: () => this.heartbeats.tickedMs });
     const { random, passwords, signer } = ports;
     const auth = { random, digest, passwords, signer, tokenTtlMs: config.authTokenTtlSeconds * 1_000 };
     this.requests = new Requests({
@@ -259,6 +286,7 @@ export class Member {
 
   private tick(): void {
     const nowMs = this.ports.clock.monotonicMs();
+    this.heartbeats.tick(nowMs);
     const expired = this.proposals.tick(nowMs, this.config.electionTimeoutMs);
     if (expired > 0) this.metrics.proposalsFailed.inc(expired);
     this.reads.tick(nowMs);
@@ -382,33 +410,6 @@ export class Member {
     });
   }
 
-  private makeRaft(state: MemberState): Raft {
-    const { config, ports } = this;
-    const { ticksPerHeartbeat, tickMs } = tickLength(config.heartbeatIntervalMs);
-    return new Raft(
-      {
-        id: state.memberId,
-        random: ports.random,
-        electionTicks: Math.round(config.electionTimeoutMs / tickMs),
-        heartbeatTicks: ticksPerHeartbeat,
-        preVote: config.preVote,
-        lease: this.leaseClock(),
-        maxEntryBytesPerMessage: config.maxLogEntriesPerMessageBytes,
-      },
-      state.raft,
-    );
-  }
-
-  /** The monotonic clock goes on while the process is stopped. A machine's suspension it does not count: the flag's help says so. */
-  private leaseClock(): LeaseClock | undefined {
-    const { config, ports } = this;
-    if (!config.leaseReads) return undefined;
-    return {
-      nowMs: () => ports.clock.monotonicMs(),
-      leaseMs: leaseMs(config.heartbeatIntervalMs, config.electionTimeoutMs),
-    };
-  }
-
   private makeMachine(state: MemberState): StateMachine {
     return new StateMachine(state.store, {
       memberId: state.memberId,
@@ -427,7 +428,10 @@ export class Member {
       },
       onHashReport: (body) => this.maintenance.corruption.reported(body),
       onRepairAsked: (body) => this.maintenance.corruption.repairAsked(body),
-      onLeaseGranted: () => this.metrics.leaseGranted.inc(),
+      onLeaseGranted: (ttlSeconds) => {
+        this.metrics.leaseGranted.inc();
+        this.metrics.leaseTtlSeconds.observe(ttlSeconds);
+      },
       onLeaseRevoked: (expired) => {
         this.metrics.leaseRevoked.inc();
         if (expired) this.metrics.leaseExpired.inc();
@@ -492,8 +496,8 @@ export class Member {
   private makeLoop(): ReadyLoop {
     const { memberId, ports, metrics, raft, wal, machine, proposals, reads, peers, config } = this;
     const { clock, timers, log, tracer } = ports;
-    const { applySliceMs, slowApplyMs, slowFsyncMs } = config;
-    const limits = { applySliceMs, slowApplyMs, slowFsyncMs };
+    const { applySliceMs, slowApplyMs, slowFsyncMs, slowRequestMs } = config;
+    const limits = { applySliceMs, slowApplyMs, slowFsyncMs, slowRequestMs };
     const parts = {
       memberId,
       clock,
@@ -573,26 +577,22 @@ export class Member {
       serve: (call) => this.requests.serve(call),
       wake: () => loop.wake(),
       closed: (session) => void this.sessions.delete(session),
+      answered: (call, success) => this.requests.answered(call, success),
     };
   }
 
   private makeMetrics(): MemberMetrics {
-    return new MemberMetrics(
-      this.ports.metrics,
-      {
-        hasLeader: () => (this.leader === 0n ? 0 : 1),
-        isLeader: () => (this.leader === this.memberId ? 1 : 0),
-        isLearner: () => (this.isLearner() ? 1 : 0),
-        pendingProposals: () => this.proposals.pendingCount,
-        committed: () => this.loop.committedIndex,
-        applied: () => this.machine.store.appliedIndex,
-        leases: () => this.lessor.size,
-        authRevision: () => this.machine.auth.revision,
-        quotaBytes: () => quotaBytes(this.config),
-        dbBytes: () => this.machine.dbBytes,
-        feeds: () => this.machine.store.hub.feeds,
-      },
-      { memberId: hexId(this.memberId), version: serverVersion },
-    );
+    const gauges = memberGauges({
+      memberId: this.memberId,
+      config: this.config,
+      lessor: this.lessor,
+      leader: () => this.leader,
+      isLearner: () => this.isLearner(),
+      links: () => this.sessions.size,
+      proposals: () => this.proposals,
+      loop: () => this.loop,
+      machine: () => this.machine,
+    });
+    return new MemberMetrics(this.ports.metrics, gauges, { memberId: this.memberId });
   }
 }

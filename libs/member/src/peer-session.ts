@@ -11,9 +11,11 @@ import {
   type Channel,
   type Clock,
   hexId,
+  type LabelledHistogram,
   type Log,
   type Random,
   RateLimit,
+  type Series,
   type Timer,
   type Timers,
 } from '@quoin/base';
@@ -65,6 +67,7 @@ export interface PeersOptions {
 const backoffMinMs = 50;
 const backoffMaxMs = 1_000;
 const helloTimeoutMs = 5_000;
+const roundTripMaxMs = 30_000;
 
 export class Peers {
   private readonly options: PeersOptions;
@@ -73,9 +76,11 @@ export class Peers {
   private readonly unnamed = new Set<IncomingPeer>();
   /** Members whose promises were heard: for the time before the log says that they have started. */
   private readonly bound = new Set<bigint>();
+  private readonly roundTrips: RoundTrips;
   private stopped: boolean;
 
   constructor(options: PeersOptions) {
+    this.roundTrips = new RoundTrips(options.clock, options.metrics.network.roundTripSeconds);
     const isStarted = (id: bigint): boolean => this.bound.has(id) || options.isStarted(id);
     const onMessages = (messages: readonly Message[]): void => {
       this.heard(messages);
@@ -96,6 +101,7 @@ export class Peers {
       this.outgoing.delete(id);
     }
     for (const peer of this.incoming.values()) if (this.options.isRemoved(peer.from)) peer.dismiss();
+    this.options.metrics.network.members([...wanted.keys()].map(hexId));
     for (const [id, address] of wanted) {
       if (!this.outgoing.has(id)) this.outgoing.set(id, new OutgoingPeer(this.options, address));
     }
@@ -106,7 +112,9 @@ export class Peers {
     // Who was added while this member was away is not known to it yet, and may by now be the leader: it is answered on
     // its own stream, or this member would never hear of it.
     const peer = this.outgoing.get(message.to) ?? this.incoming.get(message.to);
-    if (peer !== undefined) peer.messages.push(message);
+    if (peer === undefined) return;
+    peer.messages.push(message);
+    if (message.type === MessageType.heartbeat) this.roundTrips.sent(message.to);
   }
 
   /** False when the stream is not open or its queue is long: try again later. */
@@ -152,8 +160,10 @@ export class Peers {
   /** All messages of a batch are from one member. */
   private heard(messages: readonly Message[]): void {
     const first = messages[0];
-    if (first !== undefined && !this.bound.has(first.from) && messages.some(isPromise))
-      this.bound.add(first.from);
+    if (first === undefined) return;
+    if (!this.bound.has(first.from) && messages.some(isPromise)) this.bound.add(first.from);
+    for (const { type, from } of messages)
+      if (type === MessageType.heartbeatResponse) this.roundTrips.answered(from);
   }
 
   stop(): void {
@@ -166,6 +176,31 @@ export class Peers {
   }
 }
 
+/** Of heartbeats: the first that has no answer yet is timed. One without an answer in time is given up. */
+class RoundTrips {
+  private readonly clock: Clock;
+  private readonly seconds: LabelledHistogram;
+  private readonly sentMs = new Map<bigint, number>();
+
+  constructor(clock: Clock, seconds: LabelledHistogram) {
+    this.clock = clock;
+    this.seconds = seconds;
+  }
+
+  sent(to: bigint): void {
+    const nowMs = this.clock.monotonicMs();
+    const before = this.sentMs.get(to);
+    if (before === undefined || nowMs - before > roundTripMaxMs) this.sentMs.set(to, nowMs);
+  }
+
+  answered(from: bigint): void {
+    const sentMs = this.sentMs.get(from);
+    if (sentMs === undefined) return;
+    this.sentMs.delete(from);
+    this.seconds.at([hexId(from)]).observe((this.clock.monotonicMs() - sentMs) / 1_000);
+  }
+}
+
 class OutgoingPeer {
   readonly urls: readonly string[];
   messages: Message[];
@@ -173,6 +208,7 @@ class OutgoingPeer {
   openSinceMs: number | undefined;
   private readonly id: bigint;
   private readonly label: string;
+  private readonly sentBytes: Series;
   private readonly options: PeersOptions;
   private readonly limit = new RateLimit(10_000);
   private channel: Channel | undefined;
@@ -184,6 +220,7 @@ class OutgoingPeer {
     this.options = options;
     this.id = address.id;
     this.label = hexId(address.id);
+    this.sentBytes = options.metrics.network.sentBytes.at([this.label]);
     this.urls = address.peerUrls;
     this.messages = [];
     this.chunks = [];
@@ -209,7 +246,7 @@ class OutgoingPeer {
     this.messages = [];
     this.chunks = [];
     if (channel === undefined || this.isFull) {
-      this.options.metrics.peerSentFailures.inc([this.label], messages.length);
+      this.options.metrics.network.sentFailures.inc([this.label], messages.length);
       this.options.onUnreachable(this.id);
       return;
     }
@@ -240,7 +277,7 @@ class OutgoingPeer {
 
   private transmit(channel: Channel, batch: PeerBatch): void {
     const bytes = encodePeerBatch(batch);
-    this.options.metrics.peerSentBytes.inc([this.label], bytes.length);
+    this.sentBytes.inc(bytes.length);
     channel.send(bytes);
   }
 
@@ -276,7 +313,7 @@ class OutgoingPeer {
     this.timer = undefined;
     this.backoffMs = backoffMinMs;
     this.openSinceMs = this.options.clock.monotonicMs();
-    this.options.metrics.activePeers.set([hexId(this.options.memberId), this.label], 1);
+    this.options.metrics.network.connected(this.label, true);
     this.options.log.info('peer stream is open', { peer: this.label });
   }
 
@@ -302,11 +339,7 @@ class OutgoingPeer {
   }
 
   private disconnected(): void {
-    if (this.isOpen) {
-      const labels = [hexId(this.options.memberId), this.label];
-      this.options.metrics.activePeers.set(labels, 0);
-      this.options.metrics.disconnectedPeers.inc(labels);
-    }
+    if (this.isOpen) this.options.metrics.network.connected(this.label, false);
     this.channel = undefined;
     this.openSinceMs = undefined;
     this.messages = [];
@@ -328,6 +361,7 @@ class IncomingPeer {
   private readonly channel: Channel;
   private readonly events: IncomingEvents;
   private label: string;
+  private receivedBytes: Series | undefined;
   private closed: boolean;
 
   constructor(options: PeersOptions, channel: Channel, events: IncomingEvents) {
@@ -337,6 +371,7 @@ class IncomingPeer {
     this.channel = channel;
     this.events = events;
     this.label = '';
+    this.receivedBytes = undefined;
     this.closed = false;
     channel.onMessage = (bytes) => this.received(bytes);
     channel.onDrain = () => {};
@@ -376,7 +411,7 @@ class IncomingPeer {
       return;
     }
     if (this.from === 0n && !this.greeted(batch.hello)) return;
-    this.options.metrics.peerReceivedBytes.inc([this.label], bytes.length);
+    this.receivedBytes?.inc(bytes.length);
     const { memberId, onMessages, onChunk } = this.options;
     if (batch.messages.length > 0) {
       onMessages(batch.messages.filter((m) => m.from === this.from && m.to === memberId));
@@ -410,6 +445,7 @@ class IncomingPeer {
     }
     this.from = hello.from;
     this.label = hexId(hello.from);
+    this.receivedBytes = this.options.metrics.network.receivedBytes.at([this.label]);
     const { clusterId, memberId } = this.options;
     const answer: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: hello.from };
     this.channel.send(encodePeerBatch(peerBatch({ hello: answer })));
@@ -422,6 +458,7 @@ class IncomingPeer {
   }
 
   private refuse(reason: string): void {
+    this.options.metrics.network.receivedFailures.inc([this.label]);
     this.options.log.warn('refused a peer stream', { peer: this.label, reason });
     this.close();
   }

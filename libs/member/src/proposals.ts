@@ -34,11 +34,18 @@ export interface PendingProposal {
 }
 
 /** Where a batch was put in the log, to notice when another entry takes that place. */
-interface Placed {
+interface Placed extends BatchTimes {
   readonly index: number;
   readonly term: number;
   readonly first: number;
   readonly last: number;
+}
+
+/** When one batch got where, monotonic ms; 0: not yet, or this member did not see it. */
+export interface BatchTimes {
+  readonly proposedMs: number;
+  durableMs: number;
+  committedMs: number;
 }
 
 export interface ProposalsOptions {
@@ -50,6 +57,8 @@ export interface ProposalsOptions {
   readonly maxRequestBytes: number;
   readonly maxPendingBytes: number;
   readonly fairUse: FairUse | undefined;
+  /** Each batch that goes into the log. */
+  readonly onBatch: (requests: number) => void;
 }
 
 export type ProposeResult = { readonly index: number; readonly term: number } | 'notLeader' | 'overloaded';
@@ -64,6 +73,8 @@ export class Proposals {
   private readonly pending = new IdMap<PendingProposal>();
   private queue: Proposal[];
   private readonly placed = new Deque<Placed>();
+  /** Of the batch whose entry is being applied; undefined: it is not one of this member's. */
+  applying: BatchTimes | undefined;
   private nextSequence: number;
   private pendingBytes: number;
   /** When the last change from one leader to the next ended; 0 = not seen. */
@@ -73,6 +84,7 @@ export class Proposals {
     this.options = options;
     this.epoch = BigInt(options.epoch & 0xff_ffff) << sequenceBits;
     this.queue = [];
+    this.applying = undefined;
     this.nextSequence = 1;
     this.pendingBytes = 0;
     this.leaderElectedMs = 0;
@@ -142,7 +154,7 @@ export class Proposals {
   }
 
   /** Ends the turn: packs what is queued into entries. `propose` puts one entry's data into the log. */
-  flush(propose: (data: Uint8Array) => ProposeResult): void {
+  flush(nowMs: number, propose: (data: Uint8Array) => ProposeResult): void {
     if (this.queue.length === 0) return;
     const queue = this.queue;
     this.queue = [];
@@ -155,7 +167,7 @@ export class Proposals {
         bytes += queue[to++]!.body.length;
       }
       const batch = from === 0 && to === queue.length ? queue : queue.slice(from, to);
-      this.placeBatch(batch, propose(encodeProposalBatch({ proposals: batch })));
+      this.placeBatch(batch, propose(encodeProposalBatch({ proposals: batch })), nowMs);
       from = to;
     }
   }
@@ -171,9 +183,13 @@ export class Proposals {
 
   /** An entry is about to be applied. What we had proposed at its place under another term can never be. */
   committedAt(index: number, term: number): void {
+    this.applying = undefined;
     for (let top = this.placed.at(0); top !== undefined && top.index <= index; top = this.placed.at(0)) {
       this.placed.shift();
-      if (top.index === index && top.term === term) return;
+      if (top.index === index && top.term === term) {
+        this.applying = top;
+        return;
+      }
       // Below `index`: a snapshot has skipped it, so its outcome is unknown and its time runs out.
       if (top.index < index) continue;
       for (let sequence = top.first; sequence <= top.last; sequence++) {
@@ -182,6 +198,28 @@ export class Proposals {
         this.forget(pending);
         pending.call?.notTaken();
       }
+    }
+  }
+
+  /** This member's log has everything up to that index on its disk. */
+  durableTo(index: number, nowMs: number): void {
+    const { placed } = this;
+    for (let i = placed.length - 1; i >= 0; i--) {
+      const batch = placed.at(i)!;
+      if (batch.index > index) continue;
+      if (batch.durableMs !== 0) return;
+      batch.durableMs = nowMs;
+    }
+  }
+
+  /** Everything up to that index is known to be committed. */
+  committedTo(index: number, nowMs: number): void {
+    const { placed } = this;
+    for (let i = placed.length - 1; i >= 0; i--) {
+      const batch = placed.at(i)!;
+      if (batch.index > index) continue;
+      if (batch.committedMs !== 0) return;
+      batch.committedMs = nowMs;
     }
   }
 
@@ -211,12 +249,14 @@ export class Proposals {
     this.queue = [];
   }
 
-  private placeBatch(batch: readonly Proposal[], result: ProposeResult): void {
+  private placeBatch(batch: readonly Proposal[], result: ProposeResult, nowMs: number): void {
     const first = Number(batch[0]!.id & sequenceMask);
     const last = Number(batch.at(-1)!.id & sequenceMask);
     assert(first <= last, 'proposals are numbered in order');
     if (typeof result === 'object') {
-      this.placed.push({ index: result.index, term: result.term, first, last });
+      const { index, term } = result;
+      this.placed.push({ index, term, first, last, proposedMs: nowMs, durableMs: 0, committedMs: 0 });
+      this.options.onBatch(batch.length);
       return;
     }
     for (const { id } of batch) {

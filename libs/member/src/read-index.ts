@@ -31,6 +31,8 @@ export interface ReadIndexOptions {
   readonly firstContext: number;
   /** Starts an attempt with raft. */
   readonly ask: (context: number) => void;
+  /** Each new round. */
+  readonly onRound: (reads: number) => void;
   /** A round had to be asked again. */
   readonly onSlow: () => void;
   /** Reads were given up. */
@@ -72,6 +74,7 @@ export class ReadIndex {
     if (this.waiting.length === 0 || this.rounds.size >= roundsMax) return;
     const round: Round = { reads: this.waiting, context: 0, sentAtMs: nowMs };
     this.waiting = [];
+    this.options.onRound(round.reads.length);
     this.attempt(round, nowMs);
   }
 

@@ -14,13 +14,24 @@
  * Messages leave before anything is applied and before the disk is asked, so that heartbeats are never late because of
  * either. A failed write never comes back: it ends the process.
  */
-import { assert, type Clock, Deque, hexId, type Log, RateLimit, type Timers, type Tracer } from '@quoin/base';
+import {
+  assert,
+  type Clock,
+  Deque,
+  hexId,
+  type Log,
+  RateLimit,
+  type Timers,
+  type Tracer,
+  traceIdOf,
+} from '@quoin/base';
 import {
   decodeMemberChange,
   decodeProposalBatch,
   etcdErrors,
   type MemberChange,
   Method,
+  methodName,
   type Proposal,
 } from '@quoin/contracts';
 import {
@@ -40,7 +51,7 @@ import type { Call } from './call.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { Peers } from './peer-session.ts';
 import type { MemberProbe } from './ports.ts';
-import type { Proposals, ProposeResult } from './proposals.ts';
+import type { PendingProposal, Proposals, ProposeResult } from './proposals.ts';
 import type { ReadIndex } from './read-index.ts';
 
 export interface ReadyLoopParts {
@@ -59,6 +70,7 @@ export interface ReadyLoopParts {
   readonly applySliceMs: number;
   readonly slowApplyMs: number;
   readonly slowFsyncMs: number;
+  readonly slowRequestMs: number;
   readonly probe: MemberProbe | undefined;
 }
 
@@ -109,6 +121,11 @@ export class ReadyLoop {
   private readonly decoded = new Map<number, { term: number; proposals: readonly Proposal[] }>();
   private inbox: Message[];
   private readonly committed = new Deque<Entry>();
+  /** Appends that the log has not answered yet, and when the first of them was given or the one before it answered. */
+  private appends: number;
+  private appendMs: number;
+  /** Where the time of one apply ends and that of the next begins. */
+  private applyMs: number;
   private snapshotPeers: bigint[];
   private offered: { index: number; decided: (taken: boolean) => void } | undefined;
   private installing: boolean;
@@ -131,6 +148,9 @@ export class ReadyLoop {
     this.appliedBytes = 0;
     this.frozen = false;
     this.inbox = [];
+    this.appends = 0;
+    this.appendMs = 0;
+    this.applyMs = 0;
     this.snapshotPeers = [];
     this.offered = undefined;
     this.installing = false;
@@ -146,6 +166,11 @@ export class ReadyLoop {
 
   get applyGap(): number {
     return this.committedIndex - this.parts.machine.store.appliedIndex;
+  }
+
+  /** How long the log has been working on what it was given without getting anything done; 0: it has nothing to do. */
+  get appendWaitMs(): number {
+    return this.appends === 0 ? 0 : this.parts.clock.monotonicMs() - this.appendMs;
   }
 
   get isLeader(): boolean {
@@ -184,11 +209,18 @@ export class ReadyLoop {
     this.scheduled = false;
     // While the state is being replaced inputs wait: nothing may be applied to the one or the other.
     if (this.stopped || this.installing) return;
+    const { clock, metrics } = this.parts;
+    const startedMs = clock.monotonicMs();
+    this.runTurn();
+    metrics.turnSeconds.observe((clock.monotonicMs() - startedMs) / 1_000);
+  }
+
+  private runTurn(): void {
     const { raft, reads, machine } = this.parts;
     this.stepInbox();
     const nowMs = this.parts.clock.monotonicMs();
     this.paceCommits(nowMs);
-    this.parts.proposals.flush((data) => this.propose(data));
+    this.parts.proposals.flush(nowMs, (data) => this.propose(data));
     reads.startRound(nowMs);
     const wrote = raft.hasReady() && this.take(raft.ready());
     if (this.installing) {
@@ -260,7 +292,10 @@ export class ReadyLoop {
     this.persist(ready);
     for (const entry of ready.committed) this.committed.push(entry);
     const last = ready.committed.at(-1);
-    if (last !== undefined) this.committedIndex = Math.max(this.committedIndex, last.index);
+    if (last !== undefined) {
+      this.committedIndex = Math.max(this.committedIndex, last.index);
+      parts.proposals.committedTo(last.index, parts.clock.monotonicMs());
+    }
     for (const context of ready.droppedReads) parts.reads.dropped(context);
     for (const { context, index } of ready.readStates) {
       parts.reads.confirmed(context, index, parts.machine.store.appliedIndex);
@@ -296,8 +331,12 @@ export class ReadyLoop {
     if (hardState === undefined && entries.length === 0 && afterPersist.length === 0 && !mustSync) return;
     const startedMs = this.parts.clock.monotonicMs();
     const sampled = this.parts.tracer === undefined ? undefined : this.sampledOf(entries);
+    const last = entries.at(-1);
+    if (this.appends++ === 0) this.appendMs = startedMs;
     wal.append(hardState, entries, mustSync, () => {
-      if (entries.length > 0) this.observeAppend(startedMs, sampled);
+      this.appends--;
+      this.appendMs = this.parts.clock.monotonicMs();
+      if (last !== undefined) this.observeAppend(startedMs, last.index, sampled);
       done();
     });
   }
@@ -344,12 +383,22 @@ export class ReadyLoop {
     return sampled;
   }
 
-  private observeAppend(startedMs: number, sampled: readonly SampledAppend[] | undefined): void {
-    const { clock, log, tracer, slowFsyncMs } = this.parts;
-    const durationMs = clock.monotonicMs() - startedMs;
+  private observeAppend(
+    startedMs: number,
+    index: number,
+    sampled: readonly SampledAppend[] | undefined,
+  ): void {
+    const { clock, log, tracer, slowFsyncMs, proposals } = this.parts;
+    const nowMs = clock.monotonicMs();
+    const durationMs = nowMs - startedMs;
+    proposals.durableTo(index, nowMs);
     if (durationMs > slowFsyncMs) {
-      const repeated = this.limit.pass('fsync', clock.monotonicMs());
-      if (repeated !== undefined) log.warn('slow fsync of the log', { durationMs, repeated });
+      const repeated = this.limit.pass('fsync', nowMs);
+      if (repeated !== undefined)
+        log.warn('slow fsync of the log: see whether others write to this disk, or give --wal-dir its own', {
+          durationMs,
+          repeated,
+        });
     }
     if (sampled === undefined || tracer === undefined) return;
     const endMs = clock.wallMs();
@@ -385,6 +434,7 @@ export class ReadyLoop {
     const startedMs = clock.monotonicMs();
     let last: Entry | undefined;
     let count = 0;
+    this.applyMs = startedMs;
     do {
       last = this.committed.shift()!;
       this.applyEntry(last);
@@ -395,12 +445,17 @@ export class ReadyLoop {
     machine.store.commit(last.index, last.term);
     raft.applied(last.index);
     const endMs = clock.monotonicMs();
-    metrics.commitSeconds.observe((endMs - commitMs) / 1_000);
+    metrics.disk.commitSeconds.observe((endMs - commitMs) / 1_000);
     if (endMs - startedMs > slowApplyMs) {
       metrics.slowApplies.inc();
       const repeated = this.limit.pass('apply', endMs);
       if (repeated !== undefined)
-        log.warn('apply took too long', { durationMs: endMs - startedMs, entries: count, repeated });
+        log.warn('apply took too long: requests of a turn are large, or the disk of the data is slow', {
+          durationMs: endMs - startedMs,
+          'expected-duration-ms': slowApplyMs,
+          entries: count,
+          repeated,
+        });
     }
     if (this.leaderReadyTerm !== 0 && last.term === this.leaderReadyTerm) {
       this.leaderReadyTerm = 0;
@@ -434,12 +489,50 @@ export class ReadyLoop {
         : undefined;
     const outcome = machine.apply(proposal, call !== undefined);
     span?.end();
+    this.observeApply(proposal, !isRefused(outcome), pending);
     if (proposal.method === Method.compact && !isRefused(outcome))
       this.hooks.compacted(call, outcome, proposal);
     else if (outcome === etcdErrors.noSpace) this.hooks.noSpace(call);
     else if (proposal.method === Method.memberUpdate) this.answerMembership(call, outcome);
     else if (call !== undefined) answer(call, outcome);
     if (proposal.method === Method.attributes) this.hooks.membershipChanged();
+  }
+
+  /** One reading of the clock for each request: what ends one apply begins the next. */
+  private observeApply(proposal: Proposal, success: boolean, pending: PendingProposal | undefined): void {
+    const { clock, metrics, slowRequestMs } = this.parts;
+    const startedMs = this.applyMs;
+    const nowMs = clock.monotonicMs();
+    this.applyMs = nowMs;
+    metrics.applySeconds.observe(proposal.method, success, nowMs - startedMs);
+    if (pending !== undefined && nowMs - pending.startedMs > slowRequestMs)
+      this.logSlow(proposal, pending, startedMs, nowMs);
+  }
+
+  /** Where the time of a request went: each step begins where the one before it ends. */
+  private logSlow(proposal: Proposal, pending: PendingProposal, applyMs: number, nowMs: number): void {
+    const { log, proposals, slowRequestMs } = this.parts;
+    const repeated = this.limit.pass('request', nowMs);
+    if (repeated === undefined) return;
+    const times = proposals.applying;
+    const proposedMs = times?.proposedMs ?? pending.startedMs;
+    // A quorum of others may have it before this disk does.
+    const durableMs = times === undefined || times.durableMs === 0 ? applyMs : times.durableMs;
+    const committedMs = times === undefined || times.committedMs === 0 ? applyMs : times.committedMs;
+    const fsyncMs = Math.min(durableMs, committedMs);
+    log.warn('slow request: the longest step says where to look', {
+      method: methodName(proposal.method),
+      bytes: pending.bytes,
+      'duration-ms': nowMs - pending.startedMs,
+      'expected-duration-ms': slowRequestMs,
+      'queue-ms': proposedMs - pending.startedMs,
+      'fsync-ms': fsyncMs - proposedMs,
+      'replication-ms': committedMs - fsyncMs,
+      'apply-wait-ms': applyMs - committedMs,
+      'apply-ms': nowMs - applyMs,
+      ...(proposal.trace.length === 0 ? {} : { trace_id: traceIdOf(proposal.trace) }),
+      repeated,
+    });
   }
 
   private applyConfChange(entry: Entry): void {

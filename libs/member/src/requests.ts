@@ -12,7 +12,15 @@
  *
  * "Leader only" elsewhere answers `not taken`: the gateway goes to the leader with it.
  */
-import { type Clock, emptyBytes, type Tracer } from '@quoin/base';
+import {
+  type Clock,
+  type Distribution,
+  emptyBytes,
+  type Log,
+  RateLimit,
+  type Tracer,
+  traceIdOf,
+} from '@quoin/base';
 import {
   Code,
   decodeWatchHistoryRequest,
@@ -53,6 +61,7 @@ import { ConfirmedCall } from './confirmed-call.ts';
 import type { LeaseRequests } from './lease-requests.ts';
 import type { LinkCall } from './link-session.ts';
 import type { Maintenance } from './maintenance.ts';
+import type { MemberMetrics } from './member-metrics.ts';
 import type { Proposals } from './proposals.ts';
 import type { ReadIndex } from './read-index.ts';
 import type { ReadyLoop } from './ready-loop.ts';
@@ -61,6 +70,8 @@ export interface RequestsParts {
   readonly config: MemberConfig;
   readonly clock: Clock;
   readonly tracer: Tracer | undefined;
+  readonly log: Log;
+  readonly metrics: MemberMetrics;
   readonly machine: StateMachine;
   readonly proposals: Proposals;
   readonly reads: ReadIndex;
@@ -107,9 +118,14 @@ export class Requests {
   private longRanges: LongRange[];
   private confirming: ConfirmedCall[];
   private readonly auth: AuthRequests;
+  private readonly limit = new RateLimit(5_000);
+  private readonly goodRanges: Distribution;
+  private readonly failedRanges: Distribution;
 
   constructor(parts: RequestsParts) {
     this.parts = parts;
+    this.goodRanges = parts.metrics.rangeSeconds.at(['true']);
+    this.failedRanges = parts.metrics.rangeSeconds.at(['false']);
     this.auth = new AuthRequests({
       ...parts.auth,
       machine: parts.machine,
@@ -270,6 +286,39 @@ export class Requests {
     loop.wake();
   }
 
+  /** Of every request that a client of etcd could have made, for times and the log of slow ones. */
+  answered(call: LinkCall, success: boolean): void {
+    const { method, startedMs, servedMs } = call;
+    // Of the others each takes as long as it takes: snapshots, history, and what gateways ask for themselves.
+    if (method >= Method.watchHistory || method === Method.snapshot) return;
+    const { clock, metrics, config } = this.parts;
+    const nowMs = clock.monotonicMs();
+    const durationMs = nowMs - startedMs;
+    if (servedMs === 0 || method !== Method.txn) metrics.requestSeconds.observe(method, success, durationMs);
+    else metrics.requestSeconds.observeReadonlyTxn(success, durationMs);
+    if (servedMs === 0) return;
+    if (method === Method.range)
+      (success ? this.goodRanges : this.failedRanges).observe((nowMs - servedMs) / 1_000);
+    if (durationMs > config.slowRequestMs) this.logSlow(call, nowMs);
+  }
+
+  private logSlow(call: LinkCall, nowMs: number): void {
+    const repeated = this.limit.pass('read', nowMs);
+    if (repeated === undefined) return;
+    this.parts.log.warn(
+      'slow read: long to agree, look at the leader and the network; long to read, ask for less',
+      {
+        method: methodName(call.method),
+        'duration-ms': nowMs - call.startedMs,
+        'expected-duration-ms': this.parts.config.slowRequestMs,
+        'agreement-ms': call.servedMs - call.startedMs,
+        'read-ms': nowMs - call.servedMs,
+        ...(call.trace === undefined ? {} : { trace_id: traceIdOf(call.trace) }),
+        repeated,
+      },
+    );
+  }
+
   /** Reads from the state as the last commit left it, and replies. */
   serve(call: LinkCall): void {
     if (this.parts.machine.auth.enabled || call.standing === 'doubted') this.serveChecked(call);
@@ -291,7 +340,8 @@ export class Requests {
   }
 
   private answer(call: LinkCall): void {
-    const { machine } = this.parts;
+    const { clock, machine } = this.parts;
+    call.servedMs = clock.monotonicMs();
     switch (call.method) {
       case Method.range:
         return this.serveRange(call, call.view as RangeRequestView);
@@ -317,15 +367,24 @@ export class Requests {
           writeAlarmResponse(machine.header(), machine.alarms.list(readAlarm(call.body).type)),
         );
       case Method.defragment:
-        machine.store.defragment((error) => {
-          // etcd's answer has no header.
-          if (error === null) call.reply(emptyBytes);
-          else call.fail({ code: Code.unknown, message: error.message });
-        });
-        return;
+        return this.defragment(call);
       default:
         this.auth.serve(call);
     }
+  }
+
+  private defragment(call: LinkCall): void {
+    const { clock, machine, metrics } = this.parts;
+    const { defragRunning, defragSeconds } = metrics.disk;
+    const startedMs = clock.monotonicMs();
+    defragRunning.inc();
+    machine.store.defragment((error) => {
+      defragRunning.inc(-1);
+      defragSeconds.observe((clock.monotonicMs() - startedMs) / 1_000);
+      // etcd's answer has no header.
+      if (error === null) call.reply(emptyBytes);
+      else call.fail({ code: Code.unknown, message: error.message });
+    });
   }
 
   /** One turn of local reads and long ranges. True when there is more at once. */

@@ -1,15 +1,18 @@
 /** Maintenance.Snapshot: the file in parts of 32 KiB as the gateway has credit, its SHA-256 as the last part. */
-import { type Digest, emptyBytes, type Log } from '@quoin/base';
+import { type Clock, type Digest, emptyBytes, type Log } from '@quoin/base';
 import { Code, WireWriter } from '@quoin/contracts';
 import type { Backend } from '@quoin/mvcc';
 import type { StateMachine } from './apply.ts';
 import { etcdBuckets } from './etcd-buckets.ts';
 import { EtcdSnapshot } from './etcd-snapshot.ts';
 import type { LinkCall } from './link-session.ts';
+import type { MemberMetrics } from './member-metrics.ts';
 import type { BackendFactory } from './ports.ts';
 import { scratchStoreName } from './recovery.ts';
 
 export interface SnapshotRequestsParts {
+  readonly clock: Clock;
+  readonly metrics: MemberMetrics;
   readonly log: Log;
   readonly digest: Digest;
   readonly backends: BackendFactory;
@@ -23,6 +26,7 @@ const partBytes = 32 << 10;
 
 interface Running {
   readonly call: LinkCall;
+  readonly startedMs: number;
   snapshot: EtcdSnapshot | undefined;
   /** The engine is being opened. */
   opening: boolean;
@@ -82,11 +86,12 @@ export class SnapshotRequests {
 
   private begin(call: LinkCall): void {
     if (call.done) return;
-    const { machine, backends, log, digest } = this.parts;
+    const { clock, machine, backends, log, digest } = this.parts;
     const walk = machine.store.versionWalk();
     const buckets = etcdBuckets(machine);
     const running: Running = {
       call,
+      startedMs: clock.monotonicMs(),
       snapshot: undefined,
       opening: false,
       scratch: undefined,
@@ -136,7 +141,9 @@ export class SnapshotRequests {
     }
     if (!snapshot.done) return;
     call.part(encodePart(0, snapshot.digest(), running.version), false);
-    this.parts.log.info('sent a snapshot in etcd’s format', { bytes: running.sentBytes });
+    const { clock, log, metrics } = this.parts;
+    metrics.disk.snapshotSeconds.observe((clock.monotonicMs() - running.startedMs) / 1_000);
+    log.info('sent a snapshot in etcd’s format', { bytes: running.sentBytes });
   }
 
   private end(running: Running): void {

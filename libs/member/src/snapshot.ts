@@ -72,7 +72,7 @@ export class SnapshotSender {
   /** Only right after a commit: the state as it is now. */
   start(to: bigint, store: Store, header: SnapshotHeader): void {
     this.abandon(to);
-    const { digest, chunkBytes, log, nowMs } = this.options;
+    const { digest, chunkBytes, log, metrics, nowMs } = this.options;
     const id = this.nextId++;
     const source = new ChunkSource(store.snapshotCursor(), header, id, chunkBytes, digest);
     const nowAt = nowMs();
@@ -90,6 +90,7 @@ export class SnapshotSender {
       held: undefined,
     };
     this.transfers.set(to, transfer);
+    metrics.network.snapshotSending.set([hexId(to)], 1);
     log.info('sending a snapshot', { to: hexId(to), index });
   }
 
@@ -150,6 +151,7 @@ export class SnapshotSender {
     if (transfer === undefined) return;
     transfer.source.close();
     this.transfers.delete(to);
+    this.options.metrics.network.snapshotSending.set([hexId(to)], 0);
   }
 
   private finish(transfer: Transfer, problem: string | undefined): void {
@@ -159,11 +161,11 @@ export class SnapshotSender {
     const seconds = (nowMs() - transfer.startedMs) / 1_000;
     if (problem === undefined) {
       log.info('sent a snapshot', { to, index: transfer.index, bytes: transfer.source.bytes, seconds });
-      metrics.snapshotSendSuccess.inc([to]);
-      metrics.snapshotSendSeconds.observe(seconds);
+      metrics.network.snapshotSendSuccess.inc([to]);
+      metrics.network.snapshotSendSeconds.at([to]).observe(seconds);
     } else {
       log.warn('could not send a snapshot', { to, index: transfer.index, reason: problem });
-      metrics.snapshotSendFailures.inc([to]);
+      metrics.network.snapshotSendFailures.inc([to]);
     }
     ended(transfer.to, problem === undefined);
   }
@@ -262,6 +264,7 @@ export class SnapshotReceiver {
       aborted: false,
     };
     this.current = current;
+    this.options.metrics.network.snapshotReceiving.set([hexId(from)], 1);
     this.options.log.info('receiving a snapshot', { from: hexId(from), index: header.meta.index });
     this.openEngine(current);
   }
@@ -342,8 +345,10 @@ export class SnapshotReceiver {
       bytes: current.checker.bytes,
       seconds,
     });
-    metrics.snapshotReceiveSuccess.inc([from]);
-    metrics.snapshotReceiveSeconds.observe(seconds);
+    metrics.network.snapshotReceiveSuccess.inc([from]);
+    metrics.network.snapshotReceiveSeconds.at([from]).observe(seconds);
+    metrics.disk.snapshotSaveSeconds.observe(seconds);
+    metrics.network.snapshotReceiving.set([from], 0);
     this.current = undefined;
     current.reply({ transfer: current.transfer, nextSequence: current.checker.nextSequence, error: '' });
   }
@@ -353,7 +358,8 @@ export class SnapshotReceiver {
     current.aborted = true;
     const from = hexId(current.from);
     this.options.log.warn('gave up receiving a snapshot', { from, index: current.header.meta.index, reason });
-    this.options.metrics.snapshotReceiveFailures.inc([from]);
+    this.options.metrics.network.snapshotReceiveFailures.inc([from]);
+    this.options.metrics.network.snapshotReceiving.set([from], 0);
     current.backend?.close();
     if (this.current === current) this.current = undefined;
     current.reply({ transfer: current.transfer, nextSequence: current.checker.nextSequence, error: reason });

@@ -53,6 +53,8 @@ export class Upkeep {
   private marks: Mark[];
   private stepTimer: Timer | undefined;
   private warming: boolean;
+  /** When the last compaction was asked for, or this member started. */
+  private compactionMs: number;
   private afterCompaction: (() => void)[];
   private afterFlush: (() => void)[];
   private stopped: boolean;
@@ -67,6 +69,7 @@ export class Upkeep {
     this.marks = [];
     this.stepTimer = undefined;
     this.warming = true;
+    this.compactionMs = parts.clock.monotonicMs();
     this.afterCompaction = [];
     this.afterFlush = [];
     this.stopped = false;
@@ -108,7 +111,7 @@ export class Upkeep {
         fatal(`the store could not be made durable: ${error.message}`);
         return;
       }
-      metrics.flushSeconds.observe((clock.monotonicMs() - startedMs) / 1_000);
+      metrics.disk.flushSeconds.observe((clock.monotonicMs() - startedMs) / 1_000);
       this.flushedMs = clock.monotonicMs();
       this.flushedBytes = bytes;
       // A snapshot may have taken the store's place meanwhile.
@@ -138,6 +141,9 @@ export class Upkeep {
 
   /** Calls back when every removal up to the compact revision has happened. */
   compacting(done: (() => void) | undefined): void {
+    const { clock, metrics } = this.parts;
+    this.compactionMs = clock.monotonicMs();
+    metrics.disk.compactionLast.set(Math.floor(clock.wallMs() / 1_000));
     if (done !== undefined) this.afterCompaction.push(done);
     this.scheduleStep();
   }
@@ -180,9 +186,11 @@ export class Upkeep {
   }
 
   private step(): void {
-    const { clock, log, config } = this.parts;
+    const { clock, log, config, metrics } = this.parts;
     const store = this.parts.store();
-    const endMs = clock.monotonicMs() + stepMs;
+    const startedMs = clock.monotonicMs();
+    const endMs = startedMs + stepMs;
+    const removedBefore = store.stats.removedVersions;
     let left = config.compactionBatchLimit;
     let outcome = store.compactionStep(Math.min(left, stepEntries));
     for (
@@ -192,11 +200,18 @@ export class Upkeep {
     ) {
       outcome = store.compactionStep(Math.min(left, stepEntries));
     }
+    if (outcome !== 'idle') {
+      metrics.disk.compactionKeys.inc(store.stats.removedVersions - removedBefore);
+      metrics.disk.compactionPauseMs.observe(clock.monotonicMs() - startedMs);
+    }
     if (outcome !== 'more') {
       const waiting = this.afterCompaction;
       this.afterCompaction = [];
       for (const done of waiting) done();
-      if (outcome === 'done') log.info('finished compaction', { compactRevision: store.compactRevision });
+      if (outcome === 'done') {
+        metrics.disk.compactionTotalMs.observe(clock.monotonicMs() - this.compactionMs);
+        log.info('finished compaction', { compactRevision: store.compactRevision });
+      }
     }
     for (let i = 0; i < stepRounds && this.warming && clock.monotonicMs() < endMs; i++) {
       this.warming = store.warm(warmEntries);

@@ -14,8 +14,12 @@ export function walOptions(config: MemberConfig, ports: MemberPorts, observer: W
     timers: ports.timers,
     log: ports.log,
     onFatal: (message) => ports.fatal(message),
-    onWrite: (_durationMs, bytes) => observer.metrics?.walWriteBytes.inc(bytes),
-    onSync: (durationMs) => observer.metrics?.walFsyncSeconds.observe(durationMs / 1_000),
+    onWrite: (durationMs, bytes) => {
+      const disk = observer.metrics?.disk;
+      disk?.walWriteBytes.inc(bytes);
+      disk?.walWriteSeconds.observe(durationMs / 1_000);
+    },
+    onSync: (durationMs) => observer.metrics?.disk.walFsyncSeconds.observe(durationMs / 1_000),
     sealer: ports.sealer,
     segmentBytes: config.walSegmentBytes,
   };

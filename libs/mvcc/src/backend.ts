@@ -26,7 +26,27 @@ export interface Backend {
   compact(low: Uint8Array, high: Uint8Array, cb: (error: Error | null) => void): void;
   /** Bytes on disk, and an estimate of those that live entries need. */
   sizes(): { totalBytes: number; inUseBytes: number };
+  /** What the engine says of itself, for metrics; absent where there is nothing to say. */
+  figures?(): EngineFigures | undefined;
   close(): void;
+}
+
+/** Of an engine of levels that are written and merged in the background. */
+export interface EngineFigures {
+  /** Files of each level, from the newest on. */
+  readonly levelFiles: readonly number[];
+  readonly memTableBytes: number;
+  /** Full memtables that wait for being written. */
+  readonly waitingMemTables: number;
+  readonly pendingCompactionBytes: number;
+  readonly runningCompactions: number;
+  readonly runningFlushes: number;
+  readonly blockCacheBytes: number;
+  /** Since it was opened: how often writes were slowed down, and stopped, because the background was behind. */
+  readonly writeDelays: number;
+  readonly writeStops: number;
+  /** Writes stand still now. */
+  readonly isStopped: boolean;
 }
 
 /** False ends the scan. */

@@ -190,6 +190,7 @@ export class Compaction {
 
   /** What is left of a version once nothing refers to it any more. */
   private removeVersion(mod: number, cell: Uint8Array): void {
+    this.state.stats.removedVersions++;
     if (!isLargeCell(cell)) {
       this.removedBytes += putBytes(cellKeyValue(cell).length);
       return;

@@ -1,5 +1,5 @@
 /** Revisions, ranges, transactions, compaction and the watch hub over a Backend. See DESIGN.md. */
-export type { Backend, BackendCursor, EntryVisitor } from './backend.ts';
+export type { Backend, BackendCursor, EngineFigures, EntryVisitor } from './backend.ts';
 export type { VersionImport } from './import.ts';
 export { type KvHasher, RevisionKey } from './kv-hash.ts';
 export type { RangeReader } from './range-reader.ts';

@@ -32,6 +32,8 @@ export interface StoreStats {
   events: number;
   putBytes: number;
   commits: number;
+  /** Versions that compaction has taken away. */
+  removedVersions: number;
   /** Versions that were written to L, and to H, when their events left the overlay. */
   materialisedLatest: number;
   materialisedHistory: number;
@@ -116,6 +118,7 @@ export class StoreState implements StoredState {
       events: 0,
       putBytes: 0,
       commits: 0,
+      removedVersions: 0,
       materialisedLatest: 0,
       materialisedHistory: 0,
       metaHits: 0,

@@ -1,5 +1,5 @@
 import { assert } from '@quoin/base';
-import type { Backend } from './backend.ts';
+import type { Backend, EngineFigures } from './backend.ts';
 import { Compaction, setCompactRevision } from './compaction.ts';
 import { historyBytesDefault, readHistory } from './history.ts';
 import { type Opened, VersionImport } from './import.ts';
@@ -317,6 +317,15 @@ export class Store {
   /** Bytes on disk, and an estimate of those that live entries need. */
   sizes(): { totalBytes: number; inUseBytes: number } {
     return this.state.backend.sizes();
+  }
+
+  get engine(): EngineFigures | undefined {
+    return this.state.backend.figures?.();
+  }
+
+  /** Open readers that go on in later turns. */
+  get openReads(): number {
+    return this.state.pins;
   }
 
   /** Closes the backend. */

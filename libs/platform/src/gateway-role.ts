@@ -1,7 +1,7 @@
 /** The gateway of this process: ports put together, client port bound, one call to stop it all. */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { type Channel, MetricRegistry } from '@quoin/base';
+import { type Channel, type HealthCheck, MetricRegistry } from '@quoin/base';
 import { type ApiHandler, AuditedApi, FairApi, Gateway, JsonApi } from '@quoin/gateway';
 import { AuditFile } from './audit-file.ts';
 import { RealClock } from './clock.ts';
@@ -42,6 +42,7 @@ const readyPollMs = 5;
  * Binds the client URLs and starts the gateway.
  *
  * @param home the member in this process, which is then reached without a socket
+ * @param checks more of /readyz
  * @param pages registries of other roles of this process for /metrics
  * @throws Error with one line for the operator
  */
@@ -51,6 +52,7 @@ export async function startGateway(
   home: MemberRole | undefined,
   pages: readonly MetricRegistry[],
   tls: TlsPlanes,
+  checks: Readonly<Record<string, HealthCheck>> = {},
 ): Promise<GatewayRole> {
   const metrics = new MetricRegistry();
   const telemetry =
@@ -76,6 +78,8 @@ export async function startGateway(
       requestTimeoutMs: 5_000 + 2 * config.electionTimeoutMs,
       noLeaderTimeoutMs: 3 * config.electionTimeoutMs,
       progressNotifyIntervalMs: config.watchProgressNotifyIntervalMs,
+      slowRequestMs: config.warningUnaryRequestDurationMs,
+      extensiveMetrics: config.metrics === 'extensive',
     },
     {
       clock,
@@ -85,6 +89,10 @@ export async function startGateway(
       tracer: telemetry?.tracer,
       metrics,
       dial,
+      checks: {
+        livez: own(home?.member.health.livez ?? {}),
+        readyz: { ...own(home?.member.health.readyz ?? {}), ...checks },
+      },
     },
   );
   const auditFile =
@@ -156,6 +164,13 @@ export async function startGateway(
       await telemetry?.shutdown();
     },
   };
+}
+
+/** Those that only a member can make; etcd's go through the API, as clients do. */
+function own(checks: Readonly<Record<string, HealthCheck>>): Record<string, HealthCheck> {
+  return Object.fromEntries(
+    Object.entries(checks).filter(([name]) => ['apply_lag', 'raft_loop', 'wal'].includes(name)),
+  );
 }
 
 /** The common name of the certificate that a client has shown, when it was found good. */

@@ -20,7 +20,9 @@ function answer(table: RouteTable, method: string, target: string, reply: RouteR
   if (url === null) return reply(400, plain, 'Bad Request\n');
   const route = Object.hasOwn(table.exact, url.pathname) ? table.exact[url.pathname] : table.fallback;
   if (route === undefined) return reply(404, plain, '404 page not found\n');
-  if (method !== 'GET' && method !== 'HEAD') return reply(405, plain, 'Method Not Allowed\n');
+  // As with etcd, HEAD is for metrics, not for probes.
+  const takesHead = route !== table.fallback;
+  if (method !== 'GET' && !(takesHead && method === 'HEAD')) return reply(405, plain, 'Method Not Allowed\n');
   route(queryOf(url), reply, url.pathname);
 }
 

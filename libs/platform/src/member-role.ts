@@ -1,15 +1,8 @@
 /** The member of this process: ports put together, peer port bound, one call to stop it all. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Channel, MetricRegistry } from '@quoin/base';
-import {
-  alarmName,
-  clusterVersion,
-  Member,
-  type MemberPorts,
-  serverVersion,
-  storageVersion,
-} from '@quoin/member';
+import { type Channel, type HealthCheck, HealthPages, MetricRegistry } from '@quoin/base';
+import { clusterVersion, Member, type MemberPorts, serverVersion, storageVersion } from '@quoin/member';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { prepare, walPath, withFullPaths } from './data-dir.ts';
@@ -20,7 +13,7 @@ import { openDataKey } from './encryption/data-key.ts';
 import { KeyRing } from './encryption/key-ring.ts';
 import { SealedBackends } from './encryption/sealed-backends.ts';
 import { InternalServer, peerPath } from './grpc-channel.ts';
-import { httpRoutes, type Route, type RouteTable } from './http-routes.ts';
+import { httpRoutes, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
 import type { Logger } from './logger.ts';
 import { BcryptPasswords } from './passwords.ts';
@@ -118,39 +111,39 @@ const leaseCheckpointIntervalMs = 300_000;
 const plain = 'text/plain; charset=utf-8';
 const json = 'application/json';
 
+const versionBody = JSON.stringify({
+  etcdserver: serverVersion,
+  etcdcluster: clusterVersion,
+  storage: storageVersion,
+});
+
 /** What the peer port answers over plain HTTP. */
 function peerRoutes(): RouteTable {
-  const body = JSON.stringify({
-    etcdserver: serverVersion,
-    etcdcluster: clusterVersion,
-    storage: storageVersion,
-  });
-  return { exact: { '/version': (_query, reply) => reply(200, json, body) }, fallback: undefined };
+  return { exact: { '/version': (_query, reply) => reply(200, json, versionBody) }, fallback: undefined };
 }
 
-/** What a member without clients answers on its metrics URLs. Healthy is a voter or learner that knows a leader. */
-export function memberRoutes(role: MemberRole, registries: readonly MetricRegistry[]): RouteTable {
-  const health: Route = (_query, reply) => {
-    const { leader, alarms } = role.member.status();
-    const alarm = alarms[0];
-    const reason =
-      alarm !== undefined ? `ALARM ${alarmName(alarm.type)}` : leader === 0n ? 'RAFT NO LEADER' : '';
-    const healthy = reason === '';
-    reply(healthy ? 200 : 503, json, JSON.stringify({ health: String(healthy), reason }));
-  };
-  const ready: Route = (_query, reply) => {
-    const known = role.member.status().leader !== 0n;
-    reply(known ? 200 : 503, plain, known ? 'ok\n' : '[-]leader failed: no leader\n');
-  };
+/** What a member without clients answers on its metrics URLs: probes as a whole etcd would. */
+export function memberRoutes(
+  role: MemberRole,
+  registries: readonly MetricRegistry[],
+  log: Logger,
+  more: Readonly<Record<string, HealthCheck>>,
+): RouteTable {
+  const { livez, readyz, health } = role.member.health;
+  const pages = new HealthPages({
+    livez,
+    readyz: { ...readyz, ...more },
+    health,
+    registry: role.metrics,
+    clock: new RealClock(),
+    log,
+  });
   return {
-    exact: {
-      ...peerRoutes().exact,
-      '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)),
-      '/health': health,
-      '/livez': (_query, reply) => reply(200, plain, 'ok\n'),
-      '/readyz': ready,
+    exact: { '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)) },
+    fallback: (query, reply, path) => {
+      if (path === '/version') reply(200, json, versionBody);
+      else if (!pages.get(path, query, reply)) reply(404, plain, '404 page not found\n');
     },
-    fallback: undefined,
   };
 }
 
@@ -174,6 +167,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         maxRequestBytes: config.maxRequestBytes,
         quotaBackendBytes: config.quotaBackendBytes,
         slowApplyMs: config.warningApplyDurationMs,
+        slowRequestMs: config.warningUnaryRequestDurationMs,
         corruptCheckIntervalMs: config.corruptCheckIntervalMs,
         initialCorruptCheck: config.gates.InitialCorruptCheck,
         leaseCheckpointIntervalMs: config.gates.LeaseCheckpoint ? leaseCheckpointIntervalMs : 0,

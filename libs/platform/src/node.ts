@@ -1,11 +1,14 @@
 /** The three processes that serve: which roles each holds, in which order they start and stop. */
 import { hexId, MetricRegistry } from '@quoin/base';
+import { clusterVersion, serverVersion } from '@quoin/member';
+import { gateStates } from './config/feature-gates.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { hostPort, type NodeUrl } from './config/urls.ts';
 import { DataDir } from './data-dir.ts';
 import { clientRoutes, type GatewayRole, startGateway } from './gateway-role.ts';
 import type { RouteTable } from './http-routes.ts';
 import type { Logger } from './logger.ts';
+import { LoopWatch } from './loop-watch.ts';
 import { type MemberRole, memberRoutes, startMember } from './member-role.ts';
 import { startMetrics } from './metrics-http.ts';
 import { addProcessMetrics } from './process-metrics.ts';
@@ -28,7 +31,8 @@ export interface Node extends Running {
 export async function startMemberNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const { dir, tls, member } = await openMember(config, log);
-  const routes = memberRoutes(member, [member.metrics, registry]);
+  const watch = new LoopWatch();
+  const routes = memberRoutes(member, [member.metrics, registry], log, { event_loop: watch.check });
   const stopMetrics = await serveMetrics(config, routes, member, tls);
   const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
   log.info('serving peers and gateways', { name: config.name, 'peer-urls': peerUrls, 'data-dir': dir.path });
@@ -38,6 +42,7 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
     ready: member.ready().then(() => log.info(readyMessage, { name: config.name, role: 'member' })),
     describe: () => memberLine(member),
     stop: async () => {
+      watch.stop();
       stopMetrics();
       await member.stop();
       dir.release();
@@ -49,7 +54,9 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
 export async function startGatewayNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const tls = openTls(config, log);
-  const gateway = await startGateway(config, log, undefined, [registry], tls);
+  const watch = new LoopWatch();
+  const checks = { event_loop: watch.check };
+  const gateway = await startGateway(config, log, undefined, [registry], tls, checks);
   const routes = clientRoutes(gateway.gateway, [gateway.metrics, registry]);
   const stopMetrics = await serveMetrics(config, routes, gateway, tls);
   const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
@@ -60,6 +67,7 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
     ready: gateway.ready().then(() => log.info(readyMessage, { name: config.name, role: 'gateway' })),
     describe: () => gatewayLine(gateway),
     stop: async () => {
+      watch.stop();
       stopMetrics();
       await gateway.stop();
     },
@@ -70,10 +78,12 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
 export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<Node> {
   const registry = processRegistry(config);
   const { dir, tls, member } = await openMember(config, log);
+  const watch = new LoopWatch();
   let gateway: GatewayRole;
   let stopMetrics: () => void;
   try {
-    gateway = await startGateway(config, log, member, [member.metrics, registry], tls);
+    const checks = { event_loop: watch.check };
+    gateway = await startGateway(config, log, member, [member.metrics, registry], tls, checks);
     const routes = clientRoutes(gateway.gateway, [gateway.metrics, member.metrics, registry]);
     stopMetrics = await serveMetrics(config, routes, gateway, tls);
   } catch (error) {
@@ -97,6 +107,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
     ),
     describe: () => memberLine(member),
     stop: async () => {
+      watch.stop();
       stopMetrics();
       await gateway.stop();
       await member.stop();
@@ -144,7 +155,24 @@ function gatewayLine({ gateway }: GatewayRole): string {
 function processRegistry(config: NodeConfig): MetricRegistry {
   const registry = new MetricRegistry();
   addProcessMetrics(registry, config.metrics === 'extensive');
+  addServerMetrics(registry, config);
   return registry;
+}
+
+/** Which software runs, by etcd's names. */
+function addServerMetrics(registry: MetricRegistry, config: NodeConfig): void {
+  const one = (name: string, help: string, label: string, value: string): void => {
+    registry.gauges(name, help, [label]).set([value], 1);
+  };
+  one('etcd_server_version', 'Release of etcd whose API is served.', 'server_version', serverVersion);
+  const minor = clusterVersion.split('.').slice(0, 2).join('.');
+  one('etcd_cluster_version', 'Version of the cluster.', 'cluster_version', minor);
+  one('etcd_server_go_version', 'No Go: the version of Node.', 'server_go_version', `node${process.version}`);
+  const features = registry.gauges('etcd_server_feature_enabled', '1 for a feature gate that is on.', [
+    'name',
+    'stage',
+  ]);
+  for (const { name, stage, on } of gateStates(config.gates)) features.set([name, stage], on ? 1 : 0);
 }
 
 async function serveMetrics(

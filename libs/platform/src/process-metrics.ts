@@ -50,6 +50,7 @@ export function addProcessMetrics(registry: MetricRegistry, extensive: boolean):
     () => startSeconds,
   );
   gauge('process_resident_memory_bytes', 'Resident memory size in bytes.', () => process.memoryUsage.rss());
+  gauge('process_virtual_memory_bytes', 'Virtual memory size in bytes.', virtualMemory);
   gauge('process_open_fds', 'Number of open file descriptors.', openDescriptors);
   gauge('os_fd_used', 'The number of used file descriptors.', openDescriptors);
   const limit = descriptorLimit();
@@ -127,6 +128,14 @@ function addLoopMetrics(
 function openDescriptors(): number {
   try {
     return readdirSync('/proc/self/fd').length;
+  } catch {
+    return 0;
+  }
+}
+
+function virtualMemory(): number {
+  try {
+    return 1024 * Number(/^VmSize:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0);
   } catch {
     return 0;
   }

@@ -13,7 +13,7 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { assert } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
-import type { Backend, BackendCursor, EntryVisitor } from '@quoin/mvcc';
+import type { Backend, BackendCursor, EngineFigures, EntryVisitor } from '@quoin/mvcc';
 import { StoreError, storeRemedy } from './store-error.ts';
 
 /*
@@ -46,6 +46,7 @@ interface NativeDatabase {
     bottommost: boolean,
   ): void;
   getDBIntProperty(name: string): number | undefined;
+  getDBProperty(name: string): string | undefined;
 }
 interface NativeModule {
   readonly version: string;
@@ -70,6 +71,8 @@ const bundledName = './rocksdb-js.node';
 const keyBufferBytes = 8 * 1024 * 1024;
 const valueBufferBytes = 1024 * 1024;
 /** Copies of small values are cut from slabs: an allocation of their own costs more than the read. */
+/** RocksDB's default. */
+const levels = 7;
 const slabBytes = 16 * 1024;
 const slabbedBytesMax = 2 * 1024;
 
@@ -324,6 +327,29 @@ export class RocksBackend implements Backend {
     const out = slab.subarray(at, this.slabAt);
     out.set(valueBuffer.subarray(0, length), 0);
     return out;
+  }
+
+  figures(): EngineFigures {
+    this.check();
+    const levelFiles: number[] = [];
+    for (let level = 0; level < levels; level++)
+      levelFiles.push(Number(this.db.getDBProperty(`rocksdb.num-files-at-level${level}`) ?? 0));
+    // Such as "…, total-delays: 0, total-stops: 0".
+    const stalls = this.db.getDBProperty('rocksdb.cf-write-stall-stats') ?? '';
+    const stall = (kind: string): number =>
+      Number(new RegExp(`total-${kind}: (\\d+)`).exec(stalls)?.[1] ?? 0);
+    return {
+      levelFiles,
+      memTableBytes: this.property('rocksdb.cur-size-all-mem-tables'),
+      waitingMemTables: this.property('rocksdb.num-immutable-mem-table'),
+      pendingCompactionBytes: this.property('rocksdb.estimate-pending-compaction-bytes'),
+      runningCompactions: this.property('rocksdb.num-running-compactions'),
+      runningFlushes: this.property('rocksdb.num-running-flushes'),
+      blockCacheBytes: this.property('rocksdb.block-cache-usage'),
+      writeDelays: stall('delays'),
+      writeStops: stall('stops'),
+      isStopped: this.property('rocksdb.is-write-stopped') === 1,
+    };
   }
 
   private property(name: string): number {

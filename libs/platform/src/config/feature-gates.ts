@@ -69,6 +69,22 @@ export function featureGates(settings: readonly string[], notices: string[]): Fe
   return values;
 }
 
+/** Every gate as it is in force, with its stage as etcd writes it. */
+export function gateStates(values: FeatureGates): { name: string; stage: string; on: boolean }[] {
+  const set: Readonly<Record<string, boolean>> = { ...values };
+  const all = Object.entries(gates).map(([name, { on, stage }]) => ({
+    name,
+    stage: stage.toUpperCase(),
+    on: set[name] ?? on,
+  }));
+  const group = (stage: string): boolean => all.every((gate) => gate.stage !== stage || gate.on);
+  return [
+    ...all,
+    { name: 'AllAlpha', stage: 'ALPHA', on: group('ALPHA') },
+    { name: 'AllBeta', stage: 'BETA', on: group('BETA') },
+  ];
+}
+
 function setGate(
   name: string,
   gate: Gate,

@@ -328,7 +328,12 @@ const monitoringFlags: readonly Row[] = [
     "Serve Go's profiles.",
     moot('there is no Go runtime to profile; start node with --cpu-prof'),
   ],
-  ['metrics', 'string', 'basic', 'basic, or extensive for the event loop and the heap in detail.'],
+  [
+    'metrics',
+    'string',
+    'basic',
+    'basic, or extensive: times of each RPC, busiest users and prefixes of keys, the heap in detail.',
+  ],
   ['listen-metrics-urls', 'list', '', 'More URLs for /metrics and the health checks.'],
 ];
 
@@ -355,8 +360,7 @@ const loggingFlags: readonly Row[] = [
     'warning-unary-request-duration',
     'duration',
     '300ms',
-    'Unary requests that take longer are logged.',
-    later('the slow request log is not built yet'),
+    'Unary requests that take longer are logged, on their leader with where the time went.',
   ],
 ];
 

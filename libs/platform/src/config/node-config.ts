@@ -69,6 +69,7 @@ export interface NodeConfig {
   readonly corruptCheckIntervalMs: number;
   readonly gates: FeatureGates;
   readonly warningApplyDurationMs: number;
+  readonly warningUnaryRequestDurationMs: number;
   readonly watchProgressNotifyIntervalMs: number;
   readonly maxConcurrentStreams: number;
   readonly grpcKeepaliveMinTimeMs: number;
@@ -201,6 +202,7 @@ function build(
     corruptCheckIntervalMs: stores ? v.number('corrupt-check-time') : 0,
     gates,
     warningApplyDurationMs: v.number('warning-apply-duration'),
+    warningUnaryRequestDurationMs: positive(v, 'warning-unary-request-duration'),
     ...clientTuning(v),
     socketReusePort: v.bool('socket-reuse-port'),
     enableGrpcGateway: v.bool('enable-grpc-gateway'),
@@ -330,6 +332,12 @@ function raftTiming(
     );
   }
   return { heartbeatIntervalMs: heartbeat, electionTimeoutMs: election };
+}
+
+function positive(v: Values, flag: string): number {
+  const value = v.number(flag);
+  if (value <= 0) throw new ConfigError(`--${flag} must be more than 0 (set to ${value}ms)`);
+  return value;
 }
 
 function atLeast(v: Values, flag: string, min: number): number {

@@ -1,6 +1,6 @@
 import type { Sealer } from '@quoin/base';
 import type { BackendFactory } from '@quoin/member';
-import type { Backend, BackendCursor, EntryVisitor } from '@quoin/mvcc';
+import type { Backend, BackendCursor, EngineFigures, EntryVisitor } from '@quoin/mvcc';
 import { StoreError } from '../store-error.ts';
 
 /** Engines whose values are sealed. Keys are not: their order is what an engine is for. */
@@ -74,6 +74,10 @@ class SealedBackend implements Backend {
 
   sizes(): { totalBytes: number; inUseBytes: number } {
     return this.inner.sizes();
+  }
+
+  figures(): EngineFigures | undefined {
+    return this.inner.figures?.();
   }
 
   close(): void {
