@@ -1,101 +1,60 @@
-/** An OpenTelemetry collector for tests: takes OTLP over gRPC and keeps the spans. */
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+/** An OpenTelemetry collector in this process, for tests and the dev cluster: takes OTLP over gRPC and over HTTP. */
+import { createServer, type Server as HttpServer, type IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { gunzipSync } from 'node:zlib';
+import { type Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
+import { type CollectedSpan, spansOf } from './otlp.ts';
 
-export interface CollectedSpan {
-  readonly service: string;
-  /** service.instance.id: which process. */
-  readonly instance: string;
-  readonly traceId: string;
-  readonly spanId: string;
-  /** Empty for a root. */
-  readonly parentId: string;
-  readonly name: string;
-  readonly startNs: bigint;
-  readonly endNs: bigint;
+export type { CollectedSpan } from './otlp.ts';
+
+export interface CollectorOptions {
+  /** Takes what comes, in place of keeping it in `spans`. */
+  readonly onSpans?: (spans: CollectedSpan[]) => void;
+  /** Counts bytes and answers, without looking into what comes: for measurements. */
+  readonly blind?: boolean;
 }
 
-type Fields = Map<number, (Uint8Array | bigint)[]>;
-
-/** Any protobuf message as field number → values; lengths as bytes, numbers as bigint. */
-function parse(bytes: Uint8Array): Fields {
-  const fields: Fields = new Map();
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  let at = 0;
-  const varint = (): bigint => {
-    let value = 0n;
-    for (let shift = 0n; ; shift += 7n) {
-      const byte = view[at++]!;
-      value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
-  };
-  while (at < view.length) {
-    const tag = Number(varint());
-    let value: Uint8Array | bigint;
-    if ((tag & 7) === 0) value = varint();
-    else if ((tag & 7) === 1) {
-      value = view.readBigUInt64LE(at);
-      at += 8;
-    } else if ((tag & 7) === 5) {
-      value = BigInt(view.readUInt32LE(at));
-      at += 4;
-    } else {
-      const length = Number(varint());
-      value = view.subarray(at, at + length);
-      at += length;
-    }
-    const values = fields.get(tag >> 3) ?? [];
-    values.push(value);
-    fields.set(tag >> 3, values);
-  }
-  return fields;
+interface ExportCall {
+  readonly request: Buffer;
+  readonly metadata: Metadata;
 }
 
-const messages = (fields: Fields, field: number): Fields[] =>
-  (fields.get(field) ?? []).map((v) => parse(v as Uint8Array));
-const bytesOf = (fields: Fields, field: number): Buffer =>
-  Buffer.from((fields.get(field)?.[0] as Uint8Array | undefined) ?? []);
-const numberOf = (fields: Fields, field: number): bigint =>
-  (fields.get(field)?.[0] as bigint | undefined) ?? 0n;
+type Reply = (error: { code: number; details: string } | null, response?: Buffer) => void;
 
-/** Field numbers of opentelemetry/proto/{collector/trace,trace,resource,common}/v1. */
-function spansOf(request: Uint8Array): CollectedSpan[] {
-  return messages(parse(request), 1).flatMap((resourceSpans) => {
-    const attributes = new Map<string, string>();
-    for (const resource of messages(resourceSpans, 1)) {
-      for (const attribute of messages(resource, 1)) {
-        const value = messages(attribute, 2)[0];
-        if (value !== undefined)
-          attributes.set(bytesOf(attribute, 1).toString(), bytesOf(value, 1).toString());
-      }
-    }
-    return messages(resourceSpans, 2).flatMap((scopeSpans) =>
-      messages(scopeSpans, 2).map((span) => ({
-        service: attributes.get('service.name') ?? '',
-        instance: attributes.get('service.instance.id') ?? '',
-        traceId: bytesOf(span, 1).toString('hex'),
-        spanId: bytesOf(span, 2).toString('hex'),
-        parentId: bytesOf(span, 4).toString('hex'),
-        name: bytesOf(span, 5).toString(),
-        startNs: numberOf(span, 7),
-        endNs: numberOf(span, 8),
-      })),
-    );
-  });
-}
+const exportPath = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
 export class Collector {
   readonly spans: CollectedSpan[] = [];
+  /** host:port of gRPC. */
   address = '';
-  private readonly server = new Server();
+  /** Base URL of HTTP; traces are taken below it. */
+  httpUrl = '';
+  /** Of each export, in order. */
+  readonly headers: Record<string, string>[] = [];
+  exports = 0;
+  bytes = 0;
+  /** Each answer waits so long. */
+  delayMs = 0;
+  /** Exports are refused. */
+  refusing = false;
+  private readonly options: CollectorOptions;
+  private readonly server = new Server({ 'grpc.max_receive_message_length': 64 << 20 });
+  private http: HttpServer | undefined;
+
+  constructor(options: CollectorOptions = {}) {
+    this.options = options;
+  }
 
   async start(): Promise<void> {
     const identity = (b: Buffer): Buffer => b;
     this.server.register(
-      '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
-      (call: { request: Buffer }, callback: (error: null, response: Buffer) => void) => {
-        this.spans.push(...spansOf(call.request));
-        callback(null, Buffer.alloc(0));
+      exportPath,
+      (call: ExportCall, reply: Reply) => {
+        const taken = this.take(call.request, plain(call.metadata.getMap()));
+        setTimeout(() => {
+          if (taken) reply(null, Buffer.alloc(0));
+          else reply({ code: status.UNAVAILABLE, details: 'refused by the test' });
+        }, this.delayMs);
       },
       identity,
       identity,
@@ -107,9 +66,55 @@ export class Collector {
       );
     });
     this.address = `127.0.0.1:${port}`;
+    await this.startHttp();
   }
 
   stop(): void {
     this.server.forceShutdown();
+    this.http?.closeAllConnections();
+    this.http?.close();
   }
+
+  /** Of one trace, in order of their starts. */
+  trace(traceId: string): CollectedSpan[] {
+    return this.spans
+      .filter((span) => span.traceId === traceId)
+      .sort((a, b) => (a.startNs < b.startNs ? -1 : a.startNs > b.startNs ? 1 : 0));
+  }
+
+  private async startHttp(): Promise<void> {
+    const http = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        const known = request.method === 'POST' && request.url === '/v1/traces';
+        const body = Buffer.concat(chunks);
+        const zipped = request.headers['content-encoding'] === 'gzip';
+        const taken = known && this.take(zipped ? gunzipSync(body) : body, plain(request.headers));
+        setTimeout(() => {
+          response.writeHead(known ? (taken ? 200 : 400) : 404, { 'content-type': 'application/x-protobuf' });
+          response.end();
+        }, this.delayMs);
+      });
+    });
+    this.http = http;
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    this.httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  }
+
+  private take(request: Buffer, headers: Record<string, string>): boolean {
+    this.exports++;
+    this.bytes += request.length;
+    if (this.refusing) return false;
+    if (this.options.blind === true) return true;
+    this.headers.push(headers);
+    const spans = spansOf(request);
+    if (this.options.onSpans !== undefined) this.options.onSpans(spans);
+    else this.spans.push(...spans);
+    return true;
+  }
+}
+
+function plain(headers: IncomingHttpHeaders | Record<string, string | Buffer>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([key, value]) => [key, String(value)]));
 }

@@ -66,4 +66,11 @@ export type {
 } from './ports.ts';
 export { Prng } from './prng.ts';
 export { RateLimit } from './rate-limit.ts';
-export { type Span, type SpanAttributes, type Tracer, traceContextBytes, traceIdOf } from './trace.ts';
+export {
+  type Span,
+  type SpanAttributes,
+  SpanKind,
+  type Tracer,
+  traceContextBytes,
+  traceIdOf,
+} from './trace.ts';

@@ -43,6 +43,7 @@ export type {
   LinkWelcome,
   MemberInfo,
   MemberState,
+  SampledRevision,
   WatchHistoryRequest,
   WatchHistoryResponse,
 } from './link.ts';
@@ -73,6 +74,7 @@ export {
   encodeMemberIdRequest,
   encodeProposalBatch,
   type HashReport,
+  isSampledBatch,
   type KeyLimit,
   type LeaseExpireRequest,
   type MemberChange,

@@ -17,6 +17,7 @@ import type {
   LinkWelcome,
   MemberInfo,
   MemberState,
+  SampledRevision,
   WatchHistoryRequest,
   WatchHistoryResponse,
 } from './link.ts';
@@ -29,6 +30,9 @@ const writer = new WireWriter();
 const helloExpected = 64;
 const stateExpected = 512;
 const infoExpected = 96;
+const sampledExpected = 32;
+
+const notSampled: readonly SampledRevision[] = Object.freeze([]);
 const smallExpected = 16;
 
 export function encodeLinkUp(up: LinkUp): Uint8Array {
@@ -264,6 +268,13 @@ function writeFeed(feed: FeedBatch): void {
   for (let i = 0; i < feed.revisions.length; i++) writeRevision(18, feed.revisions[i]!);
   writer.int(24, feed.revision);
   writer.int(32, feed.compactRevision);
+  for (let i = 0; i < feed.sampled.length; i++) {
+    const { revision, trace } = feed.sampled[i]!;
+    const itemMark = writer.open(42, sampledExpected);
+    writer.int(8, revision);
+    writer.bytes(18, trace);
+    writer.close(itemMark, sampledExpected);
+  }
   writer.close(mark, expected);
 }
 
@@ -398,15 +409,29 @@ function readInfo(reader: WireReader): MemberInfo {
 
 function readFeed(reader: WireReader): FeedBatch {
   const revisions: FeedRevision[] = [];
-  const into = { feed: 0, revisions, revision: 0, compactRevision: 0 };
+  const into = { feed: 0, revisions, revision: 0, compactRevision: 0, sampled: notSampled };
   while (reader.more()) {
     const tag = reader.tag();
     if (tag === 8) into.feed = reader.uint53();
     else if (tag === 18) readRevisionInto(reader, revisions);
     else if (tag === 24) into.revision = reader.int53();
     else if (tag === 32) into.compactRevision = reader.int53();
+    else if (tag === 42) into.sampled = [...into.sampled, readSampled(reader)];
     else reader.skip(tag);
   }
+  return into;
+}
+
+function readSampled(reader: WireReader): SampledRevision {
+  const outer = reader.enter();
+  const into = { revision: 0, trace: emptyBytes as Uint8Array };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 8) into.revision = reader.int53();
+    else if (tag === 18) into.trace = reader.bytes();
+    else reader.skip(tag);
+  }
+  reader.leave(outer);
   return into;
 }
 

@@ -109,6 +109,14 @@ export interface FeedBatch {
   readonly revision: number;
   /** Not 0: the feed has ended. */
   readonly compactRevision: number;
+  /** Of the revisions that a sampled request has made. */
+  readonly sampled: readonly SampledRevision[];
+}
+
+export interface SampledRevision {
+  readonly revision: number;
+  /** 25 bytes. */
+  readonly trace: Uint8Array;
 }
 
 export interface FeedRevision {

@@ -62,14 +62,22 @@ export interface MemberChange {
 
 const writer = new WireWriter();
 
+const sampledTag = 16;
+
 function proposalExpected(proposal: Proposal): number {
   return proposal.body.length + proposal.trace.length + proposal.user.length + 23;
 }
 
 export function encodeProposalBatch(batch: ProposalBatch): Uint8Array {
   let size = 64;
-  for (let i = 0; i < batch.proposals.length; i++) size += proposalExpected(batch.proposals[i]!) + 16;
+  let sampled = false;
+  for (let i = 0; i < batch.proposals.length; i++) {
+    const proposal = batch.proposals[i]!;
+    if (proposal.trace.length > 0) sampled = true;
+    size += proposalExpected(proposal) + 16;
+  }
   writer.begin(size);
+  writer.bool(sampledTag, sampled);
   for (let i = 0; i < batch.proposals.length; i++) {
     const proposal = batch.proposals[i]!;
     const expected = proposalExpected(proposal);
@@ -95,6 +103,11 @@ function writeKeyLimit(limit: KeyLimit): void {
   writer.bytes(10, limit.prefix);
   writer.uint(16, limit.keys);
   writer.close(mark, expected);
+}
+
+/** Whether some proposal of an encoded batch has a trace, without decoding it. */
+export function isSampledBatch(bytes: Uint8Array): boolean {
+  return bytes[0] === sampledTag;
 }
 
 /** @throws WireError */

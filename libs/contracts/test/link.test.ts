@@ -32,6 +32,7 @@ import {
   encodeSnapshotChunk,
   encodeWatchHistoryRequest,
   encodeWatchHistoryResponse,
+  isSampledBatch,
   Method,
   methodName,
   type SnapshotChunk,
@@ -88,7 +89,24 @@ test('auth', () => {
     (bytes) => ({ tokenKey: decodeAuthEnableEntry(bytes) }),
   );
 });
-test('ProposalBatch', () => codecEqual(ProposalBatchSchema, encodeProposalBatch, decodeProposalBatch));
+test('ProposalBatch: whether it is sampled is its first field, and known without decoding it', () => {
+  fc.assert(
+    fc.property(wire(ProposalBatchSchema, 'safe'), (bytes) => {
+      const message = fromBinary(ProposalBatchSchema, bytes);
+      const { sampled: _, ...proposals } = plain(ProposalBatchSchema, message) as { sampled: boolean };
+      const ours = decodeProposalBatch(bytes);
+      expect(ours).toEqual(proposals);
+      const sampled = message.proposals.some(({ trace }) => trace.length > 0);
+      const encoded = encodeProposalBatch(ours);
+      expect(isSampledBatch(encoded)).toBe(sampled);
+      const again = plain(ProposalBatchSchema, fromBinary(ProposalBatchSchema, encoded));
+      expect(again).toEqual({ ...proposals, sampled });
+      expect(decodeProposalBatch(encoded)).toEqual(ours);
+    }),
+    { numRuns: 300 },
+  );
+  expect(isSampledBatch(encodeProposalBatch({ proposals: [] }))).toBe(false);
+});
 test('log-only requests', () => {
   codecEqual(AttributesRequestSchema, encodeAttributesRequest, decodeAttributesRequest);
   codecEqual(LeaseExpireRequestSchema, encodeLeaseExpireRequest, decodeLeaseExpireRequest);

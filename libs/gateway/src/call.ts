@@ -1,4 +1,5 @@
 import type { Method, RpcStatus } from '@quoin/contracts';
+import type { CallTrace } from './call-trace.ts';
 import type { MemberLink } from './member-link.ts';
 
 /** Which member a request is for: the one that leads, or the one this gateway reads from. */
@@ -17,7 +18,8 @@ export interface CallOptions {
   readonly deadlineMs: number;
   /** Monotonic ms at which the client gives up, once the answer has begun; Infinity: never. */
   readonly clientDeadlineMs: number;
-  readonly trace: Uint8Array | undefined;
+  /** When the call is sampled. */
+  readonly trace: CallTrace | undefined;
   readonly token: string;
   readonly certUser?: string;
   /** The gateway asks for itself. */
@@ -49,7 +51,7 @@ export class Call {
   readonly resend: boolean;
   deadlineMs: number;
   readonly clientDeadlineMs: number;
-  readonly trace: Uint8Array | undefined;
+  readonly trace: CallTrace | undefined;
   token: string;
   certUser: string;
   readonly own: boolean;

@@ -1,4 +1,3 @@
-import type { Span } from '@quoin/base';
 import {
   type Method,
   malformedRequest,
@@ -9,6 +8,7 @@ import {
 import { authorise } from '@quoin/contracts/auth';
 import type { AuthGuard } from './auth-guard.ts';
 import { type Call, type CallOptions, CallState, type Target } from './call.ts';
+import { CallTrace } from './call-trace.ts';
 import type { GatewayConfig } from './config.ts';
 import { tokenOf } from './credentials.ts';
 import type { MemberRouter } from './member-router.ts';
@@ -62,13 +62,15 @@ export class GatewayCore {
     what: Forward,
     body: Uint8Array,
     context: CallContext,
-    trace: Uint8Array | undefined,
     done: UnaryReply,
     onPart?: (part: Uint8Array) => void,
   ): Call {
     const clientMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
     const own = context.own === true;
     const passes = own || this.guard.passes(what.method);
+    const { tracer } = this.ports;
+    const trace =
+      context.trace === undefined || tracer === undefined ? undefined : new CallTrace(tracer, context.trace);
     const options = {
       method: what.method,
       body,
@@ -98,6 +100,7 @@ export class GatewayCore {
           this.later(() => this.router.refuseHeld(call, refusal));
           return;
         }
+        call.trace?.permitted(this.nowMs());
         call.token = credential.token;
         call.certUser = credential.certUser;
         if (call.state !== CallState.done) this.router.release(call);
@@ -120,11 +123,4 @@ export function readOr<T>(read: () => T, refuse: (status: RpcStatus) => void): T
     refuse(malformedRequest(error.message));
     return undefined;
   }
-}
-
-/** Ends a span by how its call ended. */
-export function endSpan(span: Span | undefined, status: RpcStatus | null): void {
-  if (span === undefined) return;
-  if (status === null) span.end();
-  else span.fail(status.message);
 }

@@ -20,7 +20,7 @@ import { authRules } from '@quoin/contracts/auth';
 import { AuthGuard } from './auth-guard.ts';
 import { CallState, type Target } from './call.ts';
 import { type GatewayConfig, type GatewayOptions, gatewayConfig, gatewayConfigError } from './config.ts';
-import { endSpan, type Forward, GatewayCore, wantsLeader } from './core.ts';
+import { type Forward, GatewayCore, wantsLeader } from './core.ts';
 import { ElectionService } from './election.ts';
 import { HealthService } from './health.ts';
 import { HttpStatusPages } from './http-status.ts';
@@ -332,26 +332,13 @@ export class Gateway implements ApiHandler {
       return this.refuse(reply, malformedRequest(error instanceof Error ? error.message : String(error)));
     }
     if ('code' in what) return this.refuse(reply, what);
-    const { tracer } = this.ports;
-    const span =
-      tracer === undefined || context.trace === undefined
-        ? undefined
-        : tracer.start('gateway.route', context.trace);
-    const call = this.core.forward(
-      what,
-      request,
-      context,
-      span?.context ?? context.trace,
-      (status, pieces) => {
-        endSpan(span, status);
-        if (status === null && what.method === Method.compact) this.hub.onCompacted(request);
-        reply(status, pieces);
-      },
-    );
+    const call = this.core.forward(what, request, context, (status, pieces) => {
+      if (status === null && what.method === Method.compact) this.hub.onCompacted(request);
+      reply(status, pieces);
+    });
     return () => {
       if (call.state === CallState.done) return;
       this.router.cancel(call);
-      endSpan(span, etcdErrors.canceled);
       this.abandon(route.counts);
     };
   }

@@ -121,6 +121,6 @@ export class HttpStatusPages {
     done: (status: RpcStatus | null, pieces: readonly Uint8Array[]) => void,
   ): void {
     const what = { method, target: 'home', resend: true, bounded: true } as const;
-    this.core.forward(what, body, ownContext, undefined, done);
+    this.core.forward(what, body, ownContext, done);
   }
 }

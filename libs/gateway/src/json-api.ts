@@ -143,16 +143,18 @@ interface Call {
 
 /**
  * Metadata as etcd's server sees it behind grpc-gateway: `authorization` as it is, `Grpc-Metadata-Name: value` as
- * `name`, and headers with a meaning in HTTP under a prefix of their own. `traceparent` is taken without prefix, too.
+ * `name`, and headers with a meaning in HTTP under a prefix of their own. Those of a trace are taken without prefix, too.
  */
 function metadataOf(request: JsonRequest): (key: string) => string | undefined {
   return (key) => {
     if (key === 'authorization') return request.header(key)?.replace(/^Bearer /, '');
     if (key.startsWith('grpcgateway-')) return request.header(key.slice('grpcgateway-'.length));
     const value = request.header(`grpc-metadata-${key}`);
-    return value ?? (key === 'traceparent' ? request.header(key) : undefined);
+    return value ?? (traceHeaders.has(key) ? request.header(key) : undefined);
   };
 }
+
+const traceHeaders: ReadonlySet<string> = new Set(['traceparent', 'tracestate', 'baggage']);
 
 const unitMs: Readonly<Record<string, number>> = {
   H: 3_600_000,

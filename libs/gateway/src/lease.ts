@@ -66,7 +66,7 @@ export class KeepAliveStream implements StreamHandler {
     const slot: Slot = { call: undefined, answered: false, status: null, pieces: [] };
     this.slots.push(slot);
     this.pace();
-    slot.call = this.core.forward(renewal, message, this.context, this.context.trace, (status, pieces) => {
+    slot.call = this.core.forward(renewal, message, this.context, (status, pieces) => {
       slot.answered = true;
       slot.status = status;
       slot.pieces = pieces;

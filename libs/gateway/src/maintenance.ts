@@ -46,7 +46,6 @@ export class SnapshotStream implements StreamHandler {
       snapshot,
       request,
       this.context,
-      this.context.trace,
       (status) => this.end(status),
       (part) => {
         this.owedBytes += part.length;

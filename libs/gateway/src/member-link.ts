@@ -12,6 +12,7 @@ import {
   type MemberState,
 } from '@quoin/contracts';
 import { type Call, CallState } from './call.ts';
+import type { CallTrace } from './call-trace.ts';
 import type { GatewayConfig } from './config.ts';
 import type { GatewayPorts } from './ports.ts';
 
@@ -65,6 +66,8 @@ export class MemberLink {
   private stopped = false;
   private nextId = 1;
   private queued: Call[] = [];
+  /** Of the message that is being made. */
+  private sampled: Uint8Array[] = [];
   private cancels: number[] = [];
   private credits: Credit[] = [];
   private subscribes: FeedSubscribe[] = [];
@@ -324,8 +327,26 @@ export class MemberLink {
       if (requests.length > 0) this.owner.onBatch(requests.length);
       const message = encodeLinkUp({ hello: undefined, requests, subscribes, cancels, credits });
       if (!channel.send(message)) this.blocked = true;
+      if (this.sampled.length > 0) this.recordBatch(nowMs, requests.length, message.length);
     }
     this.queued = at === queue.length ? [] : queue.slice(at);
+  }
+
+  /** One span for the message, linked to each sampled request in it. */
+  private recordBatch(startMs: number, requests: number, bytes: number): void {
+    const sampled = this.sampled;
+    this.sampled = [];
+    this.ports.tracer?.batch('link.batch', startMs, this.ports.clock.monotonicMs(), sampled, {
+      'quoin.requests': requests,
+      'quoin.bytes': bytes,
+      'quoin.sampled': sampled.length,
+    });
+  }
+
+  private sampledTrace(trace: CallTrace): Uint8Array {
+    const context = trace.sent();
+    this.sampled.push(context);
+    return context;
   }
 
   private linkRequest(call: Call, nowMs: number): LinkRequest {
@@ -341,7 +362,7 @@ export class MemberLink {
       method: call.method,
       body: call.body,
       timeoutMs: leftMs,
-      trace: call.trace ?? emptyTrace,
+      trace: call.trace === undefined ? emptyTrace : this.sampledTrace(call.trace),
       token: call.token,
       certUser: call.certUser,
       own: call.own,

@@ -138,6 +138,7 @@ export class MemberRouter implements LinkOwner {
   cancel(call: Call): void {
     if (call.state === CallState.done) return;
     const link = call.link;
+    call.trace?.end(etcdErrors.canceled);
     this.retire(call);
     link?.cancel(call);
   }
@@ -218,6 +219,7 @@ export class MemberRouter implements LinkOwner {
         continue;
       }
       this.countUnsent(call);
+      call.trace?.returned('link lost', this.ports.clock.monotonicMs());
       this.reroute(call);
     }
   }
@@ -226,6 +228,7 @@ export class MemberRouter implements LinkOwner {
     const by = call.link?.memberId;
     this.metrics.notTaken.inc();
     this.countUnsent(call);
+    call.trace?.returned('not taken', this.ports.clock.monotonicMs());
     call.refusedBy = by;
     call.refusals++;
     if (call.target === 'leader' && by === this.leader)
@@ -265,6 +268,7 @@ export class MemberRouter implements LinkOwner {
     this.ports.timers.endOfTurn(() => {
       if (call.state === CallState.done) return;
       call.state = CallState.done;
+      call.trace?.end(status);
       call.done(status, []);
     });
     return call;
@@ -323,6 +327,7 @@ export class MemberRouter implements LinkOwner {
 
   private finish(call: Call, status: RpcStatus | null, pieces: readonly Uint8Array[] = []): void {
     this.retire(call);
+    if (call.trace !== undefined) call.trace.end(status);
     call.done(status, pieces);
   }
 

@@ -91,7 +91,7 @@ export class RangeStream implements StreamHandler {
     const request = this.request!;
     const left = request.limit > 0 ? request.limit - this.sent : Number.POSITIVE_INFINITY;
     const body = encodeRange(request, this.nextKey ?? request.key, Math.min(this.keys, left), this.pinned);
-    this.call = this.core.forward(page, body, this.context, this.context.trace, (status, pieces) => {
+    this.call = this.core.forward(page, body, this.context, (status, pieces) => {
       if (this.ended) return;
       if (status !== null) this.end(status);
       else this.onPage(pieces.length === 1 ? pieces[0]! : concatBytes(pieces));

@@ -1,6 +1,7 @@
 import { Deque, Heap, type Timer } from '@quoin/base';
 import {
   type FeedBatch,
+  type FeedRevision,
   Method,
   type ResponseHeader,
   readCompactionRequest,
@@ -14,6 +15,7 @@ import type { WatchMetrics } from './metrics.ts';
 import { headerRevision } from './peek.ts';
 import { CatchUp } from './watch-catch-up.ts';
 import { EventChunk, watchRevision } from './watch-event.ts';
+import { WatchTraces } from './watch-traces.ts';
 import { type Interest, interestName, type Watcher, WatcherState, WatchGroup } from './watcher.ts';
 
 /** How long one turn may send events. */
@@ -59,6 +61,8 @@ export class WatchHub {
   readonly core: GatewayCore;
   readonly metrics: WatchMetrics;
   private readonly catchUp: CatchUp;
+  /** Absent: tracing is off. */
+  private readonly traces: WatchTraces | undefined;
   private readonly tree = new IntervalTree<WatchGroup>();
   private readonly groups = new Map<string, WatchGroup>();
   private readonly future = new Heap<Watcher>((a, b) => a.next - b.next);
@@ -81,6 +85,8 @@ export class WatchHub {
     this.metrics = metrics;
     this.ring = new EventRing(core.config.ringBytes, core.config.ringRevisions);
     this.catchUp = new CatchUp(this);
+    const { tracer } = core.ports;
+    this.traces = tracer === undefined ? undefined : new WatchTraces(tracer);
   }
 
   stop(): void {
@@ -214,6 +220,7 @@ export class WatchHub {
     link.credit(feed.id, true, bytes);
     feed.reached = Math.max(feed.reached, batch.revision, batch.revisions.at(-1)?.revision ?? 0);
     this.inbox.push(batch);
+    if (batch.sampled.length > 0) this.traces?.received(batch, this.core.nowMs());
     if (!this.pumping) this.pump();
   }
 
@@ -268,6 +275,7 @@ export class WatchHub {
     this.feed = undefined;
     // Not taken in yet: the next feed begins with it.
     while (this.inbox.length > 0) this.inbox.shift();
+    this.traces?.forget();
   }
 
   /** Asks a member for its current revision: what "from now on" means for the first watchers. */
@@ -345,9 +353,23 @@ export class WatchHub {
       this.take(batch);
       if (this.core.nowMs() > untilMs) return this.pumpLater();
     }
+    if (this.traces?.pending === true)
+      this.traces.delivered(this.core.nowMs(), (revision) => this.watchersOf(revision));
     const settled = this.afterFanOut;
     this.afterFanOut = [];
     for (const fn of settled) fn();
+  }
+
+  /** How many watchers the events of a revision are for. */
+  private watchersOf(from: FeedRevision): number {
+    let watchers = 0;
+    const found: WatchGroup[] = [];
+    for (const event of watchRevision(from).events) {
+      found.length = 0;
+      this.tree.stab(event.key, found);
+      for (const group of found) if (group.wants(event)) watchers += group.synced.size;
+    }
+    return watchers;
   }
 
   private pumpLater(): void {

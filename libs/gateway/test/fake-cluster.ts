@@ -501,6 +501,7 @@ export class FakeMember {
             revisions: [],
             revision: 0,
             compactRevision: model.compactRevision,
+            sampled: [],
           };
           this.send(channel, { feeds: [over] });
           continue;
@@ -513,7 +514,13 @@ export class FakeMember {
           revisions.push({ revision: feed.next++, events });
         }
         if (revisions.length > 0) {
-          const batch = { feed: feed.id, revisions, revision: feed.next - 1, compactRevision: 0 };
+          const batch = {
+            feed: feed.id,
+            revisions,
+            revision: feed.next - 1,
+            compactRevision: 0,
+            sampled: [],
+          };
           this.send(channel, { feeds: [batch] });
           if (feed.next <= this.applied && feed.credit > 0)
             this.cluster.world.timers.after(0.2, () => this.pumpFeeds());

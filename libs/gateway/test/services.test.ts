@@ -431,9 +431,14 @@ test('a sampled call has a span, whose context goes to the member', () => {
   const tracer = {
     start: (name: string, parent: Uint8Array): Span => {
       ended.push(`${name} below ${parent[0]}`);
-      return { context, end: () => ended.push('end'), fail: (message) => ended.push(message) };
+      const end = (): number => ended.push(`end of ${name}`);
+      return { context, startMs: 0, end, fail: (message: string) => ended.push(message) };
     },
-    record: () => undefined,
+    root: () => expect.unreachable(),
+    record: (name: string, parent: Uint8Array) => ended.push(`${name} below ${parent[0]}`),
+    recordBelow: () => expect.unreachable(),
+    batch: (name: string, _startMs: number, _endMs: number, links: readonly Uint8Array[]) =>
+      ended.push(`${name} for ${links.length}`),
   };
   const gateway = new Gateway(
     { name: 'g', memberUrls: ['http://m1:2380'] },
@@ -444,7 +449,14 @@ test('a sampled call has a span, whose context goes to the member', () => {
   const sampled = { ...contextOf(), trace: new Uint8Array(25).fill(1) };
   unary(world, gateway, '/etcdserverpb.KV/Range', bytes(RangeRequestSchema, { key: utf8('a') }), sampled);
   world.run(20);
-  expect(ended).toEqual(['gateway.route below 1', 'end']);
+  expect(ended).toEqual([
+    'gateway.route below 1',
+    'link below 9',
+    'gateway.queue below 9',
+    'link.batch for 1',
+    'end of link',
+    'end of gateway.route',
+  ]);
   expect([...cluster.members[0]!.seen.at(-1)!.trace]).toEqual([...context]);
 });
 

@@ -7,7 +7,7 @@
  * What is long (a large answer, a backup, a feed) goes out in parts as far as the gateway's credit allows, so that a
  * slow gateway costs bounded memory here.
  */
-import { type Channel, emptyBytes, IdMap, type Log, type Span } from '@quoin/base';
+import { type Channel, emptyBytes, IdMap, type Log, type Span, traceContextBytes } from '@quoin/base';
 import {
   Code,
   type Credit,
@@ -21,10 +21,12 @@ import {
   type LinkUp,
   type MemberState,
   type RpcStatus,
+  type SampledRevision,
 } from '@quoin/contracts';
 import type { Caller } from '@quoin/contracts/auth';
 import type { EventFeed, FeedSink, WatchHub } from '@quoin/mvcc';
 import type { ReadCall } from './call.ts';
+import type { ProposalTraces } from './proposal-traces.ts';
 
 export const linkProtocol = 1;
 
@@ -36,6 +38,8 @@ export interface LinkHost {
   readonly windowBytes: number;
   readonly requestTimeoutMs: number;
   readonly log: Log;
+  /** Absent: tracing is off. */
+  readonly traces: ProposalTraces | undefined;
   nowMs(): number;
   state(): MemberState;
   /** The encoded AuthView; another array when it has changed. */
@@ -66,7 +70,8 @@ export class LinkCall implements ReadCall {
   readonly own: boolean;
   readonly startedMs: number;
   readonly deadlineMs: number;
-  readonly trace: Uint8Array | undefined;
+  /** First the gateway's, then that of `span`. */
+  trace: Uint8Array | undefined;
   caller: Caller | undefined;
   /** `doubted`: what this member knew spoke against it, and it waits for state that is recent enough to say so. */
   standing: 'fresh' | 'doubted' | 'settled';
@@ -100,7 +105,7 @@ export class LinkCall implements ReadCall {
     this.own = request.own;
     this.startedMs = startedMs;
     this.deadlineMs = deadlineMs;
-    this.trace = request.trace.length === 0 ? undefined : request.trace;
+    this.trace = request.trace.length === traceContextBytes ? request.trace : undefined;
     this.caller = undefined;
     this.standing = 'fresh';
     this.view = undefined;
@@ -194,11 +199,11 @@ export class LinkCall implements ReadCall {
   private finish(reply: LinkReply): void {
     if (this.answered) return;
     this.answered = true;
-    this.span?.end();
-    this.span = undefined;
     if (!reply.notTaken) this.session.host.answered(this, reply.code === Code.ok);
     this.session.forget(this.id);
     this.session.push(reply);
+    if (this.span !== undefined) this.session.ends(this.span);
+    this.span = undefined;
   }
 }
 
@@ -216,6 +221,8 @@ export class LinkSession {
   private readonly feeds = new Map<number, SubscribedFeed>();
   private replies: LinkReply[];
   private batches: FeedBatch[];
+  /** Of calls whose answers leave at the end of this turn. */
+  private spans: Span[];
   private greeted: boolean;
   private welcomeDue: boolean;
   private stateDue: boolean;
@@ -228,6 +235,7 @@ export class LinkSession {
     this.channel = channel;
     this.replies = [];
     this.batches = [];
+    this.spans = [];
     this.greeted = false;
     this.welcomeDue = false;
     this.stateDue = false;
@@ -250,6 +258,12 @@ export class LinkSession {
 
   forget(id: number): void {
     this.calls.delete(id);
+  }
+
+  /** The span ends when its answer has been sent. */
+  ends(span: Span): void {
+    if (this.open) this.spans.push(span);
+    else span.fail('the link was lost');
   }
 
   /** Tell the gateway at the end of the turn what this member knows of the cluster. */
@@ -276,7 +290,17 @@ export class LinkSession {
     this.batches = [];
     this.welcomeDue = false;
     this.stateDue = false;
-    this.channel.send(encodeLinkDown(down));
+    const message = encodeLinkDown(down);
+    if (this.spans.length > 0) this.sendSampled(message);
+    else this.channel.send(message);
+  }
+
+  /** The answers do not wait for their spans, which end when they leave. */
+  private sendSampled(message: Uint8Array): void {
+    const endMs = this.host.nowMs();
+    this.channel.send(message);
+    for (const span of this.spans) span.end(undefined, endMs);
+    this.spans = [];
   }
 
   /** The store was replaced by a snapshot: feeds go on from where they are. */
@@ -346,13 +370,15 @@ export class LinkSession {
     this.feeds.delete(request.feed);
     if (request.cancel) return;
     const { feed: id, prevKv } = request;
+    const { host } = this;
     const sink: FeedSink = {
       events: (revisions, revision) => {
-        this.batches.push({ feed: id, revisions, revision, compactRevision: 0 });
+        const sampled = host.traces?.hasRevisions === true ? sampledOf(host.traces, revisions) : notSampled;
+        this.batches.push({ feed: id, revisions, revision, compactRevision: 0, sampled });
         this.host.wake();
       },
       compacted: (compactRevision) => {
-        this.batches.push({ feed: id, revisions: [], revision: 0, compactRevision });
+        this.batches.push({ feed: id, revisions: [], revision: 0, compactRevision, sampled: notSampled });
         this.feeds.delete(id);
         this.host.wake();
       },
@@ -389,10 +415,23 @@ export class LinkSession {
   private end(): void {
     if (!this.open) return;
     this.open = false;
+    for (const span of this.spans) span.fail('the link was lost');
+    this.spans = [];
     for (const { feed } of this.feeds.values()) feed.close();
     this.feeds.clear();
     for (const call of this.calls.values()) call.cancel();
     this.calls.clear();
     this.host.closed(this);
   }
+}
+
+const notSampled: readonly SampledRevision[] = Object.freeze([]);
+
+function sampledOf(traces: ProposalTraces, revisions: readonly { revision: number }[]): SampledRevision[] {
+  const found: SampledRevision[] = [];
+  for (const { revision } of revisions) {
+    const trace = traces.traceOf(revision);
+    if (trace !== undefined) found.push({ revision, trace });
+  }
+  return found;
 }

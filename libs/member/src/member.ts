@@ -26,6 +26,7 @@ import { openRaft } from './open-raft.ts';
 import { OwnProposals } from './own-proposals.ts';
 import { Peers } from './peer-session.ts';
 import type { MemberPorts } from './ports.ts';
+import { ProposalTraces } from './proposal-traces.ts';
 import { Proposals } from './proposals.ts';
 import { Publisher } from './publisher.ts';
 import { ReadIndex } from './read-index.ts';
@@ -36,7 +37,7 @@ import { StateTransfer } from './state-transfer.ts';
 import { type MemberStatus, statusOf } from './status.ts';
 import { Ticker } from './ticker.ts';
 import { Upkeep } from './upkeep.ts';
-import { type WalObserver, walOptions } from './wal-observer.ts';
+import { type WalObserver, walObserver, walOptions } from './wal-observer.ts';
 
 const stateIntervalMs = 1_000;
 const hashStepBytes = 1 << 20;
@@ -54,6 +55,7 @@ export class Member {
   private readonly metrics: MemberMetrics;
   private readonly lessor: Lessor;
   private readonly machine: StateMachine;
+  private readonly traces: ProposalTraces | undefined;
   private readonly proposals: Proposals;
   private readonly reads: ReadIndex;
   private readonly peers: Peers;
@@ -88,7 +90,7 @@ export class Member {
       ports.timers.endOfTurn(() => cb(new Error(problem), null));
       return;
     }
-    const observer: WalObserver = { metrics: undefined };
+    const observer = walObserver(ports);
     recover(config, ports, walOptions(config, ports, observer), (error, state) => {
       if (state === null) {
         cb(error ?? new Error('could not open the data directory'), null);
@@ -138,6 +140,8 @@ export class Member {
       fairUse: config.fairUse,
       onBatch: (requests) => this.metrics.proposalBatch.observe(requests),
     });
+    const { tracer: spans } = ports;
+    if (spans && observer.times) this.traces = new ProposalTraces(spans, observer.times, this.proposals);
     this.reads = new ReadIndex({
       retryMs: config.readIndexRetryMs,
       // Below 2^53, with room for 2^20 numbers before the next start's range could be met.
@@ -200,16 +204,8 @@ export class Member {
     this.health = memberHealth({ ...shared, isLearner, tickedMs: () => this.heartbeats.tickedMs });
     const { random, passwords, signer } = ports;
     const auth = { random, digest, passwords, signer, tokenTtlMs: config.authTokenTtlSeconds * 1_000 };
-    this.requests = new Requests({
-      ...shared,
-      leases,
-      cluster,
-      maintenance,
-      backups,
-      auth,
-      isLearner,
-      status,
-    });
+    const services = { leases, cluster, maintenance, backups };
+    this.requests = new Requests({ ...shared, ...services, auth, isLearner, status });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
     this.ticker = new Ticker({
@@ -495,7 +491,7 @@ export class Member {
 
   private makeLoop(): ReadyLoop {
     const { memberId, ports, metrics, raft, wal, machine, proposals, reads, peers, config } = this;
-    const { clock, timers, log, tracer } = ports;
+    const { clock, timers, log } = ports;
     const { applySliceMs, slowApplyMs, slowFsyncMs, slowRequestMs } = config;
     const limits = { applySliceMs, slowApplyMs, slowFsyncMs, slowRequestMs };
     const parts = {
@@ -503,7 +499,7 @@ export class Member {
       clock,
       timers,
       log,
-      tracer,
+      traces: this.traces,
       metrics,
       raft,
       wal,
@@ -566,6 +562,7 @@ export class Member {
       windowBytes: config.streamWindowBytes,
       requestTimeoutMs: config.requestTimeoutMs,
       log: ports.log,
+      traces: this.traces,
       nowMs: () => ports.clock.monotonicMs(),
       state: () => this.linkState(),
       authView: () => machine.auth.encodedView,

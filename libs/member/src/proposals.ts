@@ -172,6 +172,12 @@ export class Proposals {
     }
   }
 
+  /** Who waits for the proposal with that id, if it is ours. */
+  peek(origin: bigint, id: bigint): PendingProposal | undefined {
+    if (origin !== this.options.origin || (id & ~sequenceMask) !== this.epoch) return undefined;
+    return this.pending.get(Number(id & sequenceMask));
+  }
+
   /** The pending proposal with that id, once; undefined when it is not ours or nobody waits any more. */
   take(origin: bigint, id: bigint): PendingProposal | undefined {
     if (origin !== this.options.origin || (id & ~sequenceMask) !== this.epoch) return undefined;

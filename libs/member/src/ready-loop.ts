@@ -14,17 +14,7 @@
  * Messages leave before anything is applied and before the disk is asked, so that heartbeats are never late because of
  * either. A failed write never comes back: it ends the process.
  */
-import {
-  assert,
-  type Clock,
-  Deque,
-  hexId,
-  type Log,
-  RateLimit,
-  type Timers,
-  type Tracer,
-  traceIdOf,
-} from '@quoin/base';
+import { assert, type Clock, Deque, type Log, RateLimit, type Timers, traceIdOf } from '@quoin/base';
 import {
   decodeMemberChange,
   decodeProposalBatch,
@@ -51,6 +41,7 @@ import type { Call } from './call.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { Peers } from './peer-session.ts';
 import type { MemberProbe } from './ports.ts';
+import type { ProposalTraces, SampledAppend } from './proposal-traces.ts';
 import type { PendingProposal, Proposals, ProposeResult } from './proposals.ts';
 import type { ReadIndex } from './read-index.ts';
 
@@ -59,7 +50,8 @@ export interface ReadyLoopParts {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
-  readonly tracer: Tracer | undefined;
+  /** Absent: tracing is off. */
+  readonly traces: ProposalTraces | undefined;
   readonly metrics: MemberMetrics;
   readonly raft: Raft;
   readonly wal: Wal;
@@ -101,11 +93,6 @@ export interface ReadyLoopHooks {
  */
 const commitHoldMs = 2;
 
-interface SampledAppend {
-  readonly trace: Uint8Array;
-  readonly method: number;
-}
-
 export class ReadyLoop {
   /** Highest index known to be committed here. */
   committedIndex: number;
@@ -117,8 +104,6 @@ export class ReadyLoop {
   private readonly parts: ReadyLoopParts;
   private readonly hooks: ReadyLoopHooks;
   private readonly limit = new RateLimit(5_000);
-  /** Entries that were looked into for spans before they were applied, by index: decoded once. */
-  private readonly decoded = new Map<number, { term: number; proposals: readonly Proposal[] }>();
   private inbox: Message[];
   private readonly committed = new Deque<Entry>();
   /** Appends that the log has not answered yet, and when the first of them was given or the one before it answered. */
@@ -291,6 +276,7 @@ export class ReadyLoop {
     if (!ready.messages.every(tellsCommitOnly)) parts.peers.flush();
     this.persist(ready);
     for (const entry of ready.committed) this.committed.push(entry);
+    if (parts.traces?.waiting === true) parts.traces.committed(ready.committed, parts.clock.monotonicMs());
     const last = ready.committed.at(-1);
     if (last !== undefined) {
       this.committedIndex = Math.max(this.committedIndex, last.index);
@@ -330,7 +316,7 @@ export class ReadyLoop {
     }
     if (hardState === undefined && entries.length === 0 && afterPersist.length === 0 && !mustSync) return;
     const startedMs = this.parts.clock.monotonicMs();
-    const sampled = this.parts.tracer === undefined ? undefined : this.sampledOf(entries);
+    const sampled = this.parts.traces?.appending(entries, this.isLeader, startedMs);
     const last = entries.at(-1);
     if (this.appends++ === 0) this.appendMs = startedMs;
     wal.append(hardState, entries, mustSync, () => {
@@ -350,7 +336,7 @@ export class ReadyLoop {
     this.offered = undefined;
     this.installing = true;
     while (this.committed.length > 0) this.committed.shift();
-    this.decoded.clear();
+    this.parts.traces?.clear();
     wal.saveSnapshot(snapshot, () => {
       // The log may be closed by now. It names the state that is whole on this disk: a restart goes on from there.
       if (this.stopped) return;
@@ -368,27 +354,8 @@ export class ReadyLoop {
     });
   }
 
-  private sampledOf(entries: readonly Entry[]): SampledAppend[] | undefined {
-    let sampled: SampledAppend[] | undefined;
-    for (const entry of entries) {
-      if (entry.type !== EntryType.normal || entry.data.length === 0) continue;
-      const { proposals } = decodeProposalBatch(entry.data);
-      this.decoded.set(entry.index, { term: entry.term, proposals });
-      for (const { trace, method } of proposals) {
-        if (trace.length === 0) continue;
-        sampled ??= [];
-        sampled.push({ trace, method });
-      }
-    }
-    return sampled;
-  }
-
-  private observeAppend(
-    startedMs: number,
-    index: number,
-    sampled: readonly SampledAppend[] | undefined,
-  ): void {
-    const { clock, log, tracer, slowFsyncMs, proposals } = this.parts;
+  private observeAppend(startedMs: number, index: number, sampled: SampledAppend | undefined): void {
+    const { clock, log, slowFsyncMs, proposals } = this.parts;
     const nowMs = clock.monotonicMs();
     const durationMs = nowMs - startedMs;
     proposals.durableTo(index, nowMs);
@@ -400,11 +367,7 @@ export class ReadyLoop {
           repeated,
         });
     }
-    if (sampled === undefined || tracer === undefined) return;
-    const endMs = clock.wallMs();
-    const name = this.isLeader ? 'wal.fsync' : 'follower.append';
-    const attributes = { 'quoin.member': hexId(this.parts.memberId) };
-    for (const { trace } of sampled) tracer.record(name, trace, endMs - durationMs, endMs, attributes);
+    if (sampled !== undefined) this.parts.traces?.appended(sampled, nowMs);
   }
 
   private softStateChanged(state: SoftState): void {
@@ -446,6 +409,7 @@ export class ReadyLoop {
     raft.applied(last.index);
     const endMs = clock.monotonicMs();
     metrics.disk.commitSeconds.observe((endMs - commitMs) / 1_000);
+    this.parts.traces?.stored(commitMs, endMs, count);
     if (endMs - startedMs > slowApplyMs) {
       metrics.slowApplies.inc();
       const repeated = this.limit.pass('apply', endMs);
@@ -469,26 +433,30 @@ export class ReadyLoop {
     this.parts.proposals.committedAt(entry.index, entry.term);
     if (entry.type === EntryType.confChange) this.applyConfChange(entry);
     else if (entry.data.length > 0) {
-      for (const proposal of this.proposalsOf(entry)) this.applyProposal(proposal);
+      const { traces } = this.parts;
+      const sampled = traces?.waiting === true ? traces.take(entry, this.isLeader) : undefined;
+      if (sampled === undefined) {
+        for (const proposal of decodeProposalBatch(entry.data).proposals) this.applyProposal(proposal);
+      } else for (const proposal of sampled) this.applySampled(proposal);
     }
   }
 
-  private proposalsOf(entry: Entry): readonly Proposal[] {
-    const known = this.decoded.get(entry.index);
-    this.decoded.delete(entry.index);
-    return known?.term === entry.term ? known.proposals : decodeProposalBatch(entry.data).proposals;
+  /** One of a batch that has sampled ones. */
+  private applySampled(proposal: Proposal): void {
+    const { traces, clock, machine } = this.parts;
+    if (proposal.trace.length === 0 || traces === undefined) return this.applyProposal(proposal);
+    const startMs = clock.monotonicMs();
+    const before = machine.store.revision;
+    this.applyProposal(proposal);
+    const { revision, hub } = machine.store;
+    traces.applies(proposal.trace, startMs, revision > before && hub.feeds > 0 ? revision : undefined);
   }
 
   private applyProposal(proposal: Proposal): void {
-    const { machine, proposals, tracer, memberId } = this.parts;
+    const { machine, proposals } = this.parts;
     const pending = proposals.take(proposal.origin, proposal.id);
     const call = pending?.call;
-    const span =
-      proposal.trace.length > 0 && tracer !== undefined
-        ? tracer.start('member.apply', proposal.trace, { 'quoin.member': hexId(memberId) })
-        : undefined;
     const outcome = machine.apply(proposal, call !== undefined);
-    span?.end();
     this.observeApply(proposal, !isRefused(outcome), pending);
     if (proposal.method === Method.compact && !isRefused(outcome))
       this.hooks.compacted(call, outcome, proposal);

@@ -18,6 +18,8 @@ import {
   emptyBytes,
   type Log,
   RateLimit,
+  type Span,
+  SpanKind,
   type Tracer,
   traceIdOf,
 } from '@quoin/base';
@@ -145,7 +147,8 @@ export class Requests {
   take(call: LinkCall): void {
     const { tracer } = this.parts;
     if (call.trace !== undefined && tracer !== undefined) {
-      call.span = tracer.start(`member.${methodName(call.method)}`, call.trace);
+      call.span = tracer.start(`member.${methodName(call.method)}`, call.trace, SpanKind.server);
+      call.trace = call.span.context;
     }
     if (isConfirmed(call.method)) this.confirm(call);
     else this.admit(call);
@@ -321,6 +324,20 @@ export class Requests {
 
   /** Reads from the state as the last commit left it, and replies. */
   serve(call: LinkCall): void {
+    if (call.span !== undefined) this.serveSampled(call, call.span);
+    else this.serveNow(call);
+  }
+
+  private serveSampled(call: LinkCall, { context, startMs: takenMs }: Span): void {
+    const { clock, tracer } = this.parts;
+    const startMs = clock.monotonicMs();
+    // The round that makes sure the state is recent enough, or the wait for the end of the turn.
+    tracer?.record('read.wait', context, takenMs, startMs);
+    this.serveNow(call);
+    tracer?.record('store.read', context, startMs, clock.monotonicMs());
+  }
+
+  private serveNow(call: LinkCall): void {
     if (this.parts.machine.auth.enabled || call.standing === 'doubted') this.serveChecked(call);
     else this.answer(call);
   }

@@ -17,7 +17,7 @@ import { metricsContentType, metricsPage } from './process-metrics.ts';
 import { RealRandom } from './random.ts';
 import { RpcEdge } from './rpc-edge.ts';
 import { dialStream } from './stream-channel.ts';
-import { startTelemetry } from './telemetry.ts';
+import { startTelemetry } from './telemetry/telemetry.ts';
 import { RealTimers } from './timers.ts';
 import type { TlsPlanes } from './tls/node-tls.ts';
 import { commonName, peerCertificate } from './tls/peer-identity.ts';
@@ -58,7 +58,13 @@ export async function startGateway(
   const telemetry =
     config.tracing === undefined
       ? undefined
-      : await startTelemetry(config.tracing, { service: 'quoin-gateway', version: releaseVersion });
+      : await startTelemetry(config.tracing, {
+          service: 'quoin-gateway',
+          version: releaseVersion,
+          log,
+          metrics,
+          counts: home?.telemetry?.counts,
+        });
   const timers = new RealTimers();
   const homeUrl = home === undefined ? undefined : config.initialAdvertisePeerUrls[0];
   const dial = (url: string): Channel => {

@@ -30,9 +30,14 @@ export {
   type NodeConfig,
   type NodeConfigOutcome,
   readNodeConfig,
-  type TracingConfig,
 } from './config/node-config.ts';
 export { type ParsedFlags, type ParseInput, type ParseOutcome, parseFlags } from './config/parse.ts';
+export {
+  type TracingConfig,
+  type TracingFlags,
+  tracingConfig,
+  tracingDefaults,
+} from './config/tracing-config.ts';
 export { bindHost, hostPort, type NodeUrl, parseInitialCluster, parseUrls } from './config/urls.ts';
 export { ConfigError, type FlagValue, nearest, parseDurationMs } from './config/values.ts';
 export { DataDir, prepare, withFullPaths } from './data-dir.ts';
@@ -62,7 +67,12 @@ export { RocksBackend, RocksBackends, type RocksOptions } from './rocks-backend.
 export { type Http2Edge, RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';
 export { type Running, runProcess, runRole } from './run.ts';
 export { acceptStream, dialStream, streamProtocol } from './stream-channel.ts';
-export { type EdgeSpan, startTelemetry, type Telemetry, type TelemetryOptions } from './telemetry.ts';
+export {
+  type EdgeSpan,
+  startTelemetry,
+  type Telemetry,
+  type TelemetryOptions,
+} from './telemetry/telemetry.ts';
 export { RealTimers, type RealTimersOptions } from './timers.ts';
 export { toPem } from './tls/der.ts';
 export { type CertificateRequest, type Issued, issueCertificate, issueRevocationList } from './tls/issue.ts';

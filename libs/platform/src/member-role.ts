@@ -23,7 +23,7 @@ import { RocksBackends } from './rocks-backend.ts';
 import { endProcess, programOf } from './run.ts';
 import { openSigner } from './signer.ts';
 import { dialStream } from './stream-channel.ts';
-import { startTelemetry, type Telemetry } from './telemetry.ts';
+import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { RealTimers } from './timers.ts';
 import type { TlsPlanes } from './tls/node-tls.ts';
 
@@ -55,7 +55,12 @@ export async function startMember(
   const telemetry =
     config.tracing === undefined
       ? undefined
-      : await startTelemetry(config.tracing, { service: 'quoin-member', version: serverVersion });
+      : await startTelemetry(config.tracing, {
+          service: 'quoin-member',
+          version: serverVersion,
+          log,
+          metrics,
+        });
   // Streams that arrive before the member is open are refused: their dialler tries again.
   let member: Member | undefined;
   const take = (deliver: (member: Member, channel: Channel) => void) => (channel: Channel) => {

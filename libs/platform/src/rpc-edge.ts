@@ -12,7 +12,7 @@ import {
   type PlainRequest,
 } from '@quoin/rpc';
 import { RealClock } from './clock.ts';
-import type { Telemetry } from './telemetry.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 
 /** Serves client connections that speak HTTP/2. */
 export interface Http2Edge {

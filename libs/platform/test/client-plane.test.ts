@@ -18,6 +18,7 @@ import {
   RpcEdge,
   startTelemetry,
   type Telemetry,
+  tracingConfig,
 } from '@quoin/platform';
 import { afterEach, expect, test } from 'vitest';
 
@@ -166,8 +167,18 @@ test('a unary call carries bytes, metadata and the deadline, and gets pieces as 
 
 test('grpc-trace-bin is read as bytes: from grpc-js, without padding, and the first of several', async () => {
   // Nobody listens there, and the dice never say yes: a context can only come from the caller.
-  const config = { address: '127.0.0.1:9', serviceName: '', instanceId: 'i', samplingRatio: 0 };
-  const telemetry = await startTelemetry(config, { service: 'test', version: '0' });
+  const flags = {
+    address: '127.0.0.1:9',
+    defaultAddress: '',
+    serviceName: '',
+    instanceId: '',
+    samplingRate: 0,
+  };
+  const telemetry = await startTelemetry(tracingConfig(flags, 'i', {})!, {
+    service: 'test',
+    version: '0',
+    log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+  });
   closers.push(() => void telemetry.shutdown());
   const { echo, client, port } = await serve(telemetry);
   const traceId = '0af7651916cd43dd8448eb211c80319c';

@@ -1,4 +1,12 @@
-import { type FlagSpec, flagsOf, flagTable, helpText, type Role, readNodeConfig } from '@quoin/platform';
+import {
+  type FlagSpec,
+  flagsOf,
+  flagTable,
+  helpText,
+  type Role,
+  readNodeConfig,
+  tracingDefaults,
+} from '@quoin/platform';
 import { expect, test } from 'vitest';
 
 const noFile = (path: string): string => {
@@ -414,10 +422,21 @@ test('roles have the flags that they need', () => {
 test('tracing takes OpenTelemetry’s own variables where flags are silent', () => {
   const on = ['--enable-distributed-tracing'];
   expect(config(on).tracing).toEqual({
-    address: 'localhost:4317',
+    protocol: 'grpc',
+    url: 'http://localhost:4317',
+    headers: {},
+    compression: 'none',
+    caFile: '',
+    certFile: '',
+    keyFile: '',
     serviceName: '',
     instanceId: 'default',
+    attributes: {},
     samplingRatio: 0,
+    parentBased: true,
+    takesParent: true,
+    takesBaggage: true,
+    ...tracingDefaults,
   });
   const env = {
     OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4317/',
@@ -425,17 +444,78 @@ test('tracing takes OpenTelemetry’s own variables where flags are silent', () 
     OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
     OTEL_TRACES_SAMPLER_ARG: '0.25',
   };
-  expect(config(on, env).tracing).toEqual({
-    address: 'c:4317',
+  expect(config(on, env).tracing).toMatchObject({
+    url: 'http://c:4317/',
     serviceName: 's',
     instanceId: 'default',
     samplingRatio: 0.25,
+    parentBased: true,
   });
   expect(
     config([...on, '--distributed-tracing-sampling-rate=1000', '--distributed-tracing-address=d:1'], env)
       .tracing,
-  ).toMatchObject({ address: 'd:1', samplingRatio: 0.001 });
+  ).toMatchObject({ url: 'http://d:1', samplingRatio: 0.001 });
   expect(config([], env).tracing).toBeUndefined();
+});
+
+test.each<[Record<string, string>, object | undefined]>([
+  [{ OTEL_SDK_DISABLED: 'true' }, undefined],
+  [{ OTEL_TRACES_EXPORTER: 'none' }, undefined],
+  [{ OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf' }, { url: 'http://localhost:4318/v1/traces' }],
+  [
+    { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf', OTEL_EXPORTER_OTLP_ENDPOINT: 'https://c/base' },
+    { url: 'https://c/base/v1/traces' },
+  ],
+  [
+    {
+      OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+      OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf',
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://c/mine',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://other:1',
+    },
+    { protocol: 'http/protobuf', url: 'https://c/mine' },
+  ],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'c:4317' }, { url: 'https://c:4317/' }],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'c:4317', OTEL_EXPORTER_OTLP_INSECURE: 'true' }, { url: 'http://c:4317/' }],
+  [
+    { OTEL_EXPORTER_OTLP_HEADERS: 'a=1,b=2', OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'b=%203' },
+    { headers: { a: '1', b: ' 3' } },
+  ],
+  [
+    { OTEL_RESOURCE_ATTRIBUTES: 'a=1,service.name=n,service.instance.id=j' },
+    { serviceName: 'n', instanceId: 'j', attributes: { a: '1' } },
+  ],
+  [{ OTEL_TRACES_SAMPLER: 'always_on' }, { samplingRatio: 1, parentBased: false }],
+  [{ OTEL_TRACES_SAMPLER: 'parentbased_always_off' }, { samplingRatio: 0, parentBased: true }],
+  [{ OTEL_PROPAGATORS: 'tracecontext' }, { takesParent: true, takesBaggage: false }],
+  [{ OTEL_PROPAGATORS: 'none' }, { takesParent: false, takesBaggage: false }],
+  [{ OTEL_EXPORTER_OTLP_TIMEOUT: '700' }, { exportTimeoutMs: 700 }],
+  [
+    { OTEL_BSP_MAX_QUEUE_SIZE: '100', OTEL_BSP_SCHEDULE_DELAY: '5' },
+    { queueSpansMax: 100, batchSpansMax: 100, batchDelayMs: 5 },
+  ],
+  [
+    { OTEL_EXPORTER_OTLP_CERTIFICATE: '/ca.pem', OTEL_EXPORTER_OTLP_CLIENT_KEY: '/k' },
+    { caFile: '/ca.pem', keyFile: '/k' },
+  ],
+])('tracing with %j', (env, expected) => {
+  const { tracing } = config(['--enable-distributed-tracing'], env);
+  if (expected === undefined) expect(tracing).toBeUndefined();
+  else expect(tracing).toMatchObject(expected);
+});
+
+test.each<[Record<string, string>, string]>([
+  [{ OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' }, 'must be grpc or http/protobuf'],
+  [{ OTEL_EXPORTER_OTLP_COMPRESSION: 'br' }, 'must be gzip or none'],
+  [{ OTEL_TRACES_EXPORTER: 'zipkin' }, 'must be otlp or none'],
+  [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'ftp://c' }, 'is no URL: must be like http://collector:4317'],
+  [{ OTEL_PROPAGATORS: 'b3' }, 'b3 is not known here: must be of tracecontext, baggage, none'],
+  [{ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '2' }, 'is not a known sampler'],
+  [{ OTEL_BSP_MAX_QUEUE_SIZE: '0' }, 'must be a whole number from 1 to'],
+  [{ OTEL_RESOURCE_ATTRIBUTES: 'novalue' }, 'must be a list of key=value (found "novalue")'],
+  [{ OTEL_EXPORTER_OTLP_HEADERS: 'a=%zz' }, 'the value of a is not percent-encoded as it must be'],
+])('tracing with %j is refused', (env, problem) => {
+  expect(() => config(['--enable-distributed-tracing'], env)).toThrow(problem);
 });
 
 test('help and version are asked for', () => {

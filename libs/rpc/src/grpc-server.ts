@@ -426,12 +426,11 @@ class UnaryCall implements StreamHandler {
     const bytes = totalBytes(response);
     if (bytes > answerBytesMax) return this.reply(answerTooLarge(bytes), []);
     this.over = true;
-    this.span?.end(status?.code ?? 0, status?.message ?? '');
-    if (status !== null) {
-      this.connection.sendHeaders(this.stream, trailersOnly(status), true);
-      return;
-    }
-    this.connection.sendMessage(this.stream, responseHeaders, response, bytes, trailersOk);
+    if (status === null)
+      this.connection.sendMessage(this.stream, responseHeaders, response, bytes, trailersOk);
+    else this.connection.sendHeaders(this.stream, trailersOnly(status), true);
+    // Behind what the connection has just asked to be written.
+    if (this.span !== undefined) this.span.end(status?.code ?? 0, status?.message ?? '');
   }
 }
 

@@ -22,7 +22,7 @@ const overheadBytes = 32;
 const knownNames = new Map(
   (
     ':authority :method :path :scheme content-type user-agent te grpc-timeout grpc-encoding grpc-accept-encoding ' +
-    'client-api-version hasleader token authorization traceparent grpc-trace-bin'
+    'client-api-version hasleader token authorization traceparent tracestate baggage grpc-trace-bin'
   )
     .split(' ')
     .map((name) => [name, name]),

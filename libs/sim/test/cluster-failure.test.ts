@@ -85,13 +85,25 @@ class RecordingTracer implements Tracer {
   start(name: string, parent: Uint8Array): Span {
     return {
       context: parent,
+      startMs: 0,
       end: () => void this.names.push(name),
       fail: () => void this.names.push(`${name}!`),
     };
   }
-  record(name: string, _parent: Uint8Array, startWallMs: number, endWallMs: number): void {
-    expect(endWallMs).toBeGreaterThanOrEqual(startWallMs);
+  root(name: string): Span {
+    return this.start(name, new Uint8Array(traceContextBytes));
+  }
+  record(name: string, _parent: Uint8Array, startMs: number, endMs: number): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
     this.names.push(name);
+  }
+  recordBelow(name: string, startMs: number, endMs: number): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    this.names.push(name);
+  }
+  batch(name: string, startMs: number, endMs: number, links: readonly Uint8Array[]): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    this.names.push(`${name} of ${links.length}`);
   }
 }
 
@@ -111,6 +123,9 @@ test('a sampled put leaves spans on the leader and both followers; an unsampled 
   cluster.run(500);
   expect(done).toBe(2);
   expect([...tracer.names].sort()).toEqual([
+    'apply.batch of 1',
+    'apply.batch of 1',
+    'apply.batch of 1',
     'follower.append',
     'follower.append',
     'member.apply',
@@ -118,7 +133,23 @@ test('a sampled put leaves spans on the leader and both followers; an unsampled 
     'member.apply',
     'member.put',
     'member.range',
+    'raft.append',
+    'raft.batch of 1',
+    'raft.batch of 1',
+    'raft.batch of 1',
+    'raft.commit',
+    'raft.propose',
+    'read.wait',
+    'store.read',
+    'store.write',
+    'store.write',
+    'store.write',
     'wal.fsync',
+    'wal.fsync',
+    'wal.fsync',
+    'wal.write',
+    'wal.write',
+    'wal.write',
   ]);
   expect(readKvs(client.ok(Method.range, rangeRequest('a')))[0]!.value).toBe('2');
 });

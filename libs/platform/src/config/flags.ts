@@ -365,7 +365,7 @@ const loggingFlags: readonly Row[] = [
 ];
 
 const tracingFlags: readonly Row[] = [
-  ['enable-distributed-tracing', 'bool', 'false', 'Export OpenTelemetry traces over OTLP/gRPC.'],
+  ['enable-distributed-tracing', 'bool', 'false', 'Export OpenTelemetry traces over OTLP.'],
   ['distributed-tracing-address', 'string', 'localhost:4317', 'Collector, as host:port.'],
   [
     'distributed-tracing-service-name',

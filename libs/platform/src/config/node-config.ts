@@ -6,6 +6,7 @@ import { type FeatureGates, featureGates } from './feature-gates.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
 import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
 import { type NodeTls, tlsOf } from './tls-flags.ts';
+import { type TracingConfig, tracingConfig } from './tracing-config.ts';
 import { type InitialMember, type NodeUrl, parseInitialCluster, parseUrls } from './urls.ts';
 import { ConfigError, parseDurationMs } from './values.ts';
 
@@ -16,16 +17,6 @@ export interface LogConfig {
   readonly format: 'json' | 'console';
   /** `stderr`, `stdout`, `systemd/journal` or a file name. */
   readonly outputs: readonly string[];
-}
-
-export interface TracingConfig {
-  /** Collector, host:port, OTLP over gRPC without TLS. */
-  readonly address: string;
-  /** Empty: quoin-member and quoin-gateway. */
-  readonly serviceName: string;
-  readonly instanceId: string;
-  /** Share of requests that are sampled when their caller did not decide, 0 to 1. */
-  readonly samplingRatio: number;
 }
 
 /** All that a node of any role was told, checked. What a role does not have is empty. */
@@ -215,7 +206,7 @@ function build(
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
     log: logConfig(v),
-    tracing: tracingConfig(v, name, env),
+    tracing: tracingOf(v, name, env),
   };
 }
 
@@ -489,46 +480,17 @@ function logConfig(v: Values): LogConfig {
   };
 }
 
-const samplesPerMillion = 1_000_000;
-
 /** Flags first; where they are not set, OpenTelemetry's own variables. */
-function tracingConfig(v: Values, name: string, env: ParseInput['env']): TracingConfig | undefined {
+function tracingOf(v: Values, name: string, env: ParseInput['env']): TracingConfig | undefined {
   if (!v.bool('enable-distributed-tracing')) return undefined;
-  const rate = v.number('distributed-tracing-sampling-rate');
-  if (rate > samplesPerMillion) {
-    throw new ConfigError(
-      `--distributed-tracing-sampling-rate must be at most ${samplesPerMillion} (set to ${rate})`,
-    );
-  }
-  let address = v.text('distributed-tracing-address');
-  const endpoint = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ?? env['OTEL_EXPORTER_OTLP_ENDPOINT'] ?? '';
-  if (!v.isSet('distributed-tracing-address') && endpoint !== '')
-    address = endpoint.replace(/^https?:\/\//, '');
-  address = address.replace(/\/$/, '');
-  if (!/^(\[[^\]]+\]|[^:/]+):\d{1,5}$/.test(address)) {
-    throw new ConfigError(
-      `invalid value "${address}" for flag --distributed-tracing-address: must be host:port`,
-    );
-  }
-  return {
-    address,
-    serviceName: v.text('distributed-tracing-service-name') || (env['OTEL_SERVICE_NAME'] ?? ''),
-    instanceId: v.text('distributed-tracing-instance-id') || name,
-    samplingRatio: samplingRatio(v, rate, env),
+  const address = 'distributed-tracing-address';
+  const rate = 'distributed-tracing-sampling-rate';
+  const flags = {
+    address: v.isSet(address) ? v.text(address) : undefined,
+    defaultAddress: v.text(address),
+    serviceName: v.text('distributed-tracing-service-name'),
+    instanceId: v.text('distributed-tracing-instance-id'),
+    samplingRate: v.isSet(rate) ? v.number(rate) : undefined,
   };
-}
-
-function samplingRatio(v: Values, rate: number, env: ParseInput['env']): number {
-  const argument = env['OTEL_TRACES_SAMPLER_ARG'] ?? '';
-  const sampler = env['OTEL_TRACES_SAMPLER'] ?? '';
-  if (v.isSet('distributed-tracing-sampling-rate') || sampler === '') return rate / samplesPerMillion;
-  if (/always_on$/.test(sampler)) return 1;
-  if (/always_off$/.test(sampler)) return 0;
-  const ratio = Number(argument === '' ? '1' : argument);
-  if (!/traceidratio$/.test(sampler) || !(ratio >= 0 && ratio <= 1)) {
-    throw new ConfigError(
-      `OTEL_TRACES_SAMPLER=${sampler} with OTEL_TRACES_SAMPLER_ARG=${argument} is not a known sampler`,
-    );
-  }
-  return ratio;
+  return tracingConfig(flags, name, env);
 }
