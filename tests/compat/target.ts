@@ -103,6 +103,7 @@ export class Target {
     await this.quiesce();
     if ('cancel' in step) {
       await this.catchUp(this.connectionOf(step.watch));
+      await this.catchUpEvents(this.connectionOf(step.watch));
       return session.cancel(step.cancel, this.bindings);
     }
     await this.catchUp(this.connectionOf(step.watch));
@@ -278,6 +279,23 @@ export class Target {
       return ended;
     });
     this.compactedAt[connection] = this.compacted;
+  }
+
+  /** Of a spread target: until watches of this connection have been told of the newest revision. */
+  private async catchUpEvents(connection: number): Promise<void> {
+    if (!this.spread) return;
+    await this.until('a gateway', async () => {
+      const fence = this.fences[connection] ?? this.openFence(connection);
+      this.fences[connection] = fence;
+      const created = (await fence.create({ key: fenceKey }, this.bindings)) as PlainFields;
+      if (created['canceled'] === true) {
+        await this.signInAgain(connection);
+        return false;
+      }
+      const reached = await fence.askProgress(this.bindings, catchUpLimitMs, this.newest);
+      await fence.cancel(Number(created['watchId'] ?? 0), this.bindings);
+      return reached !== undefined;
+    });
   }
 
   private async signInAgain(connection: number): Promise<void> {

@@ -10,6 +10,8 @@
  *
  *   X, named: serves no reads, hands over the lead ──Repair──► log ──► the leader sends X its state, as to one that lags behind
  *
+ * With `initialCorruptCheck` a member that starts serves no reads either, until a quorum is known to have its state.
+ *
  * X takes no entries from when it asks until the state is there. So its log ends below the index of the Repair entry, and
  * the state that it is sent, which includes that entry, is one that raft takes as any other snapshot: nothing that X
  * has promised is lost by it. Reports are not part of the state: what follows from them is proposed.
@@ -51,6 +53,8 @@ const stepBytes = 128 << 10;
 const sliceSteps = 16;
 /** Comparisons of which reports are kept. */
 const roundsKept = 4;
+/** A comparison that a starting member waits for is asked for again after so long. */
+const initialRetryMs = 30_000;
 /** How long a repair that was asked for may take before it is asked for again. */
 const repairMs = 60_000;
 
@@ -70,7 +74,13 @@ export class Corruption {
   private repairedIndex: number;
   /** Whom the leader has sent its state since they were named. */
   private readonly repaired = new Set<bigint>();
-  private initialDue: boolean;
+  /** Not yet known to have the state that the others have. */
+  private held: boolean;
+  private readonly startedMs: number;
+  private initialAskedMs: number;
+  /** Of the last comparison that was made in this life. */
+  private ownHash: { readonly index: number; readonly hash: number } | undefined;
+  private whenReleased: (() => void)[];
 
   constructor(parts: CorruptionParts) {
     this.parts = parts;
@@ -82,22 +92,28 @@ export class Corruption {
     this.needsRepair = false;
     this.repairAskedMs = Number.NEGATIVE_INFINITY;
     this.repairedIndex = 0;
-    this.initialDue = parts.config.initialCorruptCheck;
+    this.held = parts.config.initialCorruptCheck;
+    this.startedMs = parts.clock.monotonicMs();
+    this.initialAskedMs = Number.NEGATIVE_INFINITY;
+    this.ownHash = undefined;
+    this.whenReleased = [];
     this.alarmsChanged(parts.machine.alarms.list(AlarmType.corrupt));
   }
 
   /** What this member would read to a client may be wrong. */
   get suspect(): boolean {
-    return this.named;
+    return this.named || this.held;
+  }
+
+  /** Calls back, perhaps at once, when this member may serve: at its start it is compared first, if that is asked for. */
+  onceCompared(cb: () => void): void {
+    if (this.held) this.whenReleased.push(cb);
+    else cb();
   }
 
   tick(nowMs: number): void {
     const { config, loop, own, machine } = this.parts;
-    const { leader } = loop.softState;
-    if (this.initialDue && leader !== 0n && machine.membership.isStarted(this.parts.memberId)) {
-      this.initialDue = false;
-      own.propose(Method.hashCheck, noBody);
-    }
+    if (this.held) this.compareFirst(nowMs);
     if (loop.isLeader && config.corruptCheckIntervalMs > 0 && nowMs >= this.nextCheckMs) {
       this.nextCheckMs = nowMs + config.corruptCheckIntervalMs;
       // Alone there is nobody to compare with.
@@ -169,15 +185,32 @@ export class Corruption {
     this.parts.own.propose(Method.hashCheck, noBody);
   }
 
+  private compareFirst(nowMs: number): void {
+    const { loop, own, machine, config, memberId, log } = this.parts;
+    if (loop.softState.leader === 0n) {
+      if (nowMs - this.startedMs <= config.requestTimeoutMs) return;
+      log.warn('serves without a comparison of states: there is no leader');
+      return this.release();
+    }
+    if (!machine.membership.isStarted(memberId) || nowMs - this.initialAskedMs < initialRetryMs) return;
+    this.initialAskedMs = nowMs;
+    own.propose(Method.hashCheck, noBody);
+  }
+
+  private release(): void {
+    this.held = false;
+    const waiting = this.whenReleased;
+    this.whenReleased = [];
+    for (const cb of waiting) cb();
+  }
+
   private slice(hasher: StateHasher): void {
     const { clock, timers, loop, own, memberId } = this.parts;
     const endMs = clock.monotonicMs() + sliceMs;
     for (let i = 0; i < sliceSteps && clock.monotonicMs() < endMs; i++) {
       if (!hasher.step(stepBytes)) continue;
-      own.propose(
-        Method.hashReport,
-        encodeHashReport({ memberId, index: this.hashedIndex, hash: hasher.hash() }),
-      );
+      this.ownHash = { index: this.hashedIndex, hash: hasher.hash() };
+      own.propose(Method.hashReport, encodeHashReport({ memberId, ...this.ownHash }));
       hasher.close();
       this.hasher = undefined;
       return;
@@ -201,6 +234,8 @@ export class Corruption {
       // Named before, repaired, and wrong again.
       if (this.repairedIndex > 0 && index >= this.repairedIndex) this.needsRepair = true;
     }
+    // What is replayed at the start was reported in an earlier life.
+    if (this.held && this.ownHash?.index === index && this.ownHash.hash === agreed) this.release();
     if (!loop.isLeader) return;
     for (const id of differing) this.raise(id, index);
     if (agreed === undefined && reported.length === voters.length) this.raise(0n, index);

@@ -234,7 +234,7 @@ export class Member {
 
   /** Calls back once this member has published its name and URLs through the log: it can serve clients. */
   onceReady(cb: () => void): void {
-    this.publisher.onceReady(cb);
+    this.publisher.onceReady(() => this.maintenance.corruption.onceCompared(cb));
   }
 
   status(): MemberStatus {

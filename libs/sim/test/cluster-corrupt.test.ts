@@ -79,6 +79,50 @@ test('of two that differ nobody is named', () => {
   expect(corrupt(cluster)).toEqual([0n]);
 });
 
+test('a member that starts is compared before anything is read from it', () => {
+  const { cluster, client } = started(95, 3, {
+    corruptCheckIntervalMs: 0,
+    initialCorruptCheck: true,
+    flushIntervalMs: 500,
+  });
+  for (let i = 0; i < 30; i++) client.ok(Method.put, putRequest(`k${i}`, `good${i}`));
+  cluster.settle();
+  const victim = cluster.nodes.find((node) => node !== cluster.leader())!;
+  const id = victim.member!.memberId;
+  cluster.run(2_000);
+  damage(victim);
+  cluster.crash(victim);
+  // So that there is time to ask.
+  for (const node of cluster.nodes) cluster.network.setLink(node.name, victim.name, { delayMs: 100 });
+  cluster.startNode(victim);
+  const request = rangeRequest('k7', { serializable: true });
+  const answers: string[] = [];
+  let ready = false;
+  let named = false;
+  for (let i = 0; i < 500 && !ready; i++) {
+    cluster.run(2);
+    if (!victim.running) continue;
+    if (answers.length === 0) victim.member!.onceReady(() => (ready = true));
+    const answer = client.call(Method.range, request, victim, 20);
+    answers.push(answer.kind === 'ok' ? readKvs(answer.body)[0]!.value : answer.kind);
+    named ||= corrupt(cluster).includes(id);
+  }
+  expect(new Set(answers.slice(0, -1))).toEqual(new Set(['notTaken']));
+  expect({ named, ready, left: corrupt(cluster) }).toEqual({ named: true, ready: true, left: [] });
+  expect(readKvs(client.ok(Method.range, request, victim))[0]!.value).toBe('good7');
+  for (const node of cluster.nodes) cluster.network.setLink(node.name, victim.name, {});
+  cluster.settle();
+  cluster.run(2_000);
+  // Nobody to compare with: it serves after the request timeout, as etcd does.
+  for (const node of cluster.nodes) if (node !== victim) cluster.crash(node);
+  cluster.crash(victim);
+  cluster.startNode(victim);
+  cluster.run(5_000);
+  expect(client.call(Method.range, request, victim, 500).kind).toBe('notTaken');
+  cluster.run(5_000);
+  expect(readKvs(client.ok(Method.range, request, victim))[0]!.value).toBe('good7');
+});
+
 test('what is well stays well: no alarm, also with members that come and go', () => {
   const { cluster, client } = started(94, 3, {
     ...limits,
