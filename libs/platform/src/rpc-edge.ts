@@ -39,6 +39,8 @@ export interface RpcEdgeOptions {
 
 const tickIntervalMs = 100;
 const stopPollMs = 10;
+// How long the answer to a ping may wait for answers to calls. Clients estimate bandwidth by it, and see whether we live.
+const patienceMs = 20;
 // A client that does not read its answers is not read either, until it has taken what waits in its socket.
 const socketHighWaterBytes = 4 << 20;
 
@@ -57,6 +59,13 @@ export class RpcEdge implements Http2Edge {
   private readonly flushDirty = (): void => {
     const connections = this.dirty;
     this.dirty = [];
+    for (const connection of connections) connection.write();
+  };
+  /** Connections whose output may wait for more; what has been written meanwhile was taken with it. */
+  private patient: EdgeConnection[] = [];
+  private readonly flushPatient = (): void => {
+    const connections = this.patient;
+    this.patient = [];
     for (const connection of connections) connection.write();
   };
 
@@ -93,7 +102,7 @@ export class RpcEdge implements Http2Edge {
       socket,
       this.options,
       this.ports,
-      (c) => this.enqueue(c),
+      (c, urgent) => this.enqueue(c, urgent),
       this.certUser(socket),
     );
     this.connections.add(connection);
@@ -113,7 +122,12 @@ export class RpcEdge implements Http2Edge {
     }, stopPollMs);
   }
 
-  private enqueue(connection: EdgeConnection): void {
+  private enqueue(connection: EdgeConnection, urgent: boolean): void {
+    if (!urgent) {
+      if (this.patient.length === 0) setTimeout(this.flushPatient, patienceMs).unref();
+      this.patient.push(connection);
+      return;
+    }
     if (this.dirty.length === 0) setImmediate(this.flushDirty);
     this.dirty.push(connection);
   }
@@ -128,12 +142,12 @@ class EdgeConnection {
     socket: Socket,
     options: GrpcServerOptions,
     ports: GrpcServerPorts,
-    onOutput: (connection: EdgeConnection) => void,
+    onOutput: (connection: EdgeConnection, urgent: boolean) => void,
     certUser: string,
   ) {
     this.socket = socket;
     const events = {
-      onOutput: () => onOutput(this),
+      onOutput: (urgent: boolean) => onOutput(this, urgent),
       onClose: () => {
         this.closing = true;
         this.write();

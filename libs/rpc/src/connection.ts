@@ -17,8 +17,9 @@ import {
 } from './frames.ts';
 import { HeaderBlock } from './header-block.ts';
 import type { DecodedField } from './header-field.ts';
-import { type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
+import { type HeaderField, type HeaderTemplate, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
 import { Outflow } from './outflow.ts';
+import { PeerSettings } from './peer-settings.ts';
 import { RecentIds } from './recent-ids.ts';
 import { checkRequest } from './request-headers.ts';
 import { Stream, type StreamHandler } from './stream.ts';
@@ -27,8 +28,11 @@ import { Stream, type StreamHandler } from './stream.ts';
 export interface ConnectionEvents {
   /** A request has begun. The handler returned gets its body; undefined: it was answered and its body is not wanted. */
   onRequest(stream: Stream, headers: readonly HeaderField[], end: boolean): StreamHandler | undefined;
-  /** There is output: call `takeOutput` before the turn ends. Called once until then. */
-  onOutput(): void;
+  /**
+   * There is output: call `takeOutput` before the turn ends, or, when it is not `urgent`, within some milliseconds. Called
+   * once until then, or twice when urgent output comes second.
+   */
+  onOutput(urgent: boolean): void;
   /** Nothing more will come or go: write what is left, then close the socket. */
   onClose(reason: string): void;
 }
@@ -55,11 +59,12 @@ export class Connection {
   private settingsSeen = false;
   private closed = false;
   private outputAnnounced = false;
+  private patientAnnounced = false;
   private draining = false;
   private finalGoAwaySent = false;
   private lastStreamId = 0;
 
-  private peerInitialWindow = defaultWindowBytes;
+  private readonly peer = new PeerSettings();
   private unacknowledgedBytes = 0;
 
   private readonly headerBlock: HeaderBlock;
@@ -87,6 +92,7 @@ export class Connection {
 
   takeOutput(): Uint8Array[] {
     this.outputAnnounced = false;
+    this.patientAnnounced = false;
     return this.out.take();
   }
 
@@ -177,16 +183,17 @@ export class Connection {
   /** Headers, one gRPC message and trailers at once: the answer to a unary call. */
   sendMessage(
     stream: Stream,
-    headers: Uint8Array,
+    headers: HeaderTemplate,
     message: readonly Uint8Array[],
     messageBytes: number,
-    trailers: Uint8Array,
+    trailers: HeaderTemplate,
   ): void {
     if (stream.closed || stream.localClosed) return;
-    this.outflow.headers(stream, headers, false);
+    this.outflow.headers(stream, this.outflow.table.encode(headers), false);
     if (this.outflow.tryMessage(stream, message, messageBytes, trailers)) return this.announce();
     this.sendData(stream, [messagePrefix(messageBytes), ...message], false);
-    this.sendTrailers(stream, trailers);
+    // Others may be written before these, and the table goes by what is written.
+    this.sendTrailers(stream, trailers.literal);
   }
 
   /** RST_STREAM; the handler is not told. */
@@ -351,7 +358,7 @@ export class Connection {
     if (headers === headersTooLarge) return this.refuse(id, ErrorCode.enhanceYourCalm);
     const problem = checkRequest(headers);
     if (typeof problem === 'string' || malformed) return this.refuse(id, ErrorCode.protocolError);
-    const stream = new Stream(id, this.peerInitialWindow);
+    const stream = new Stream(id, this.peer.initialWindowBytes);
     stream.expectedBytes = problem;
     if (end && stream.expectedBytes > 0) return this.refuse(id, ErrorCode.protocolError);
     this.streams.set(id, stream);
@@ -407,45 +414,25 @@ export class Connection {
         throw new ConnectionError(ErrorCode.frameSizeError, 'SETTINGS acknowledgement with a body');
       return;
     }
-    if ((to - from) % 6 !== 0) throw new ConnectionError(ErrorCode.frameSizeError, 'SETTINGS of odd length');
     if (this.settingsSeen) this.spendIdleFrame();
     this.settingsSeen = true;
-    for (let at = from; at < to; at += 6) {
-      const value =
-        ((data[at + 2]! << 24) | (data[at + 3]! << 16) | (data[at + 4]! << 8) | data[at + 5]!) >>> 0;
-      this.onSetting((data[at]! << 8) | data[at + 1]!, value);
-    }
+    const { peer, outflow } = this;
+    const before = peer.initialWindowBytes;
+    peer.read(data, from, to);
+    outflow.follow(peer);
+    this.moveWindows(peer.initialWindowBytes - before);
     this.out.header(0, FrameType.settings, Flag.ack, 0);
     // Windows that became wider are used behind the acknowledgement.
-    for (const stream of this.streams.values()) if (stream.queuedBytes > 0) this.outflow.flush(stream);
+    for (const stream of this.streams.values()) if (stream.queuedBytes > 0) outflow.flush(stream);
     this.announce();
   }
 
-  private onSetting(setting: number, value: number): void {
-    switch (setting) {
-      case Setting.enablePush:
-        if (value > 1) throw new ConnectionError(ErrorCode.protocolError, `ENABLE_PUSH is ${value}`);
-        return;
-      case Setting.initialWindowSize: {
-        if (value > windowBytesMax)
-          throw new ConnectionError(ErrorCode.flowControlError, `INITIAL_WINDOW_SIZE is ${value}`);
-        const delta = value - this.peerInitialWindow;
-        this.peerInitialWindow = value;
-        for (const stream of this.streams.values()) {
-          stream.sendWindow += delta;
-          if (stream.sendWindow > windowBytesMax)
-            throw new ConnectionError(ErrorCode.flowControlError, 'window overflow');
-        }
-        return;
-      }
-      case Setting.maxFrameSize:
-        if (value < defaultFrameBytesMax || value > 0xff_ffff) {
-          throw new ConnectionError(ErrorCode.protocolError, `MAX_FRAME_SIZE is ${value}`);
-        }
-        this.outflow.frameBytesMax = value;
-        return;
-      default:
-      // HEADER_TABLE_SIZE does not matter to an encoder without a table; the others bind the client or are unknown.
+  private moveWindows(delta: number): void {
+    if (delta === 0) return;
+    for (const stream of this.streams.values()) {
+      stream.sendWindow += delta;
+      if (stream.sendWindow > windowBytesMax)
+        throw new ConnectionError(ErrorCode.flowControlError, 'window overflow');
     }
   }
 
@@ -456,7 +443,10 @@ export class Connection {
     this.spendIdleFrame();
     this.out.header(8, FrameType.ping, Flag.ack, 0);
     this.out.raw(data.slice(from, to));
-    this.announce();
+    // Whoever has calls under way soon gets an answer to them, and this with it. grpc-go pings once for each that it reads
+    // (to estimate its windows): half of all writes were nothing but answers to pings.
+    if (this.streams.size > 0) this.announcePatiently();
+    else this.announce();
     if (!this.guard.ping(this.clock.monotonicMs(), this.streams.size > 0)) {
       throw new ConnectionError(ErrorCode.enhanceYourCalm, 'too_many_pings');
     }
@@ -594,6 +584,12 @@ export class Connection {
   private announce(): void {
     if (this.outputAnnounced) return;
     this.outputAnnounced = true;
-    this.events.onOutput();
+    this.events.onOutput(true);
+  }
+
+  private announcePatiently(): void {
+    if (this.outputAnnounced || this.patientAnnounced) return;
+    this.patientAnnounced = true;
+    this.events.onOutput(false);
   }
 }

@@ -4,7 +4,7 @@ import { decodeBinaryValue, isBinaryKey } from './binary-metadata.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { messagePrefix, messagePrefixBytes } from './frames.ts';
-import { encodeHeaders, type HeaderField } from './hpack.ts';
+import { encodeHeaders, type HeaderField, HeaderTemplate } from './hpack.ts';
 import { type Gunzip, MessageReader, readLength } from './message-reader.ts';
 import {
   type PlainCall,
@@ -102,12 +102,12 @@ const code = {
   internal: 13,
 } as const;
 
-const responseHeaders = encodeHeaders([
+// No grpc-accept-encoding: grpc-go does not send it either, and all that clients do is to keep it with the metadata.
+const responseHeaders = new HeaderTemplate([
   { name: ':status', value: '200' },
   { name: 'content-type', value: 'application/grpc' },
-  { name: 'grpc-accept-encoding', value: 'identity,gzip' },
 ]);
-const trailersOk = encodeHeaders([{ name: 'grpc-status', value: '0' }]);
+const trailersOk = new HeaderTemplate([{ name: 'grpc-status', value: '0' }]);
 const plainBodyBytesMax = 4 << 20;
 /** Of one message: grpc-go's greatest, and the length field's four bytes must hold it. */
 const answerBytesMax = 0x7fff_ffff;
@@ -129,7 +129,7 @@ function statusFields(status: GrpcStatus): HeaderField[] {
 }
 
 function trailersOf(status: GrpcStatus | null): Uint8Array {
-  return status === null ? trailersOk : encodeHeaders(statusFields(status));
+  return status === null ? trailersOk.literal : encodeHeaders(statusFields(status));
 }
 
 function trailersOnly(status: GrpcStatus): Uint8Array {
@@ -225,7 +225,7 @@ export class GrpcServerConnection {
       options,
       {
         onRequest: (stream, headers, end) => this.onRequest(stream, headers, end),
-        onOutput: () => events.onOutput(),
+        onOutput: (urgent) => events.onOutput(urgent),
         onClose: (reason) => events.onClose(reason),
       },
       ports.clock,
@@ -511,7 +511,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
     if (this.over) return true;
     if (!this.headersSent) {
       this.headersSent = true;
-      this.connection.sendHeaders(this.stream, responseHeaders, false);
+      this.connection.sendHeaders(this.stream, responseHeaders.literal, false);
     }
     return this.connection.sendData(this.stream, [messagePrefix(totalBytes(message)), ...message], false);
   }
@@ -526,8 +526,8 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
     if (this.headersSent) this.connection.sendTrailers(this.stream, trailersOf(status));
     else if (status !== null) this.connection.sendHeaders(this.stream, trailersOnly(status), true);
     else {
-      this.connection.sendHeaders(this.stream, responseHeaders, false);
-      this.connection.sendTrailers(this.stream, trailersOk);
+      this.connection.sendHeaders(this.stream, responseHeaders.literal, false);
+      this.connection.sendTrailers(this.stream, trailersOk.literal);
     }
   }
 

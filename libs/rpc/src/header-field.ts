@@ -18,6 +18,11 @@ export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind];
 
 const overheadBytes = 32;
 
+/** Its size in a table or list (RFC 7541 §4.1). */
+export function fieldBytes({ name, value }: HeaderField): number {
+  return name.length + value.length + overheadBytes;
+}
+
 // Names that are looked for in every request: one string for each, so that comparing them is comparing pointers.
 const knownNames = new Map(
   (
@@ -32,14 +37,14 @@ const knownNames = new Map(
 export class DecodedField implements HeaderField {
   readonly name: string;
   readonly value: string;
-  /** Its size in a table or list (RFC 7541 §4.1). */
+  /** `fieldBytes`. */
   readonly bytes: number;
   kind: FieldKind;
 
   constructor(name: string, value: string) {
     this.name = knownNames.get(name) ?? name;
     this.value = value;
-    this.bytes = name.length + value.length + overheadBytes;
+    this.bytes = fieldBytes(this);
     this.kind = FieldKind.unknown;
   }
 }

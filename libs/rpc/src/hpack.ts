@@ -1,4 +1,4 @@
-import { DecodedField, type HeaderField } from './header-field.ts';
+import { DecodedField, fieldBytes, type HeaderField } from './header-field.ts';
 import { decodeHuffman } from './huffman.ts';
 
 /** HPACK (RFC 7541): a decoder with its dynamic table, and a stateless encoder. */
@@ -158,18 +158,96 @@ export class HpackDecoder {
  */
 export function encodeHeaders(fields: readonly HeaderField[]): Uint8Array {
   const out: number[] = [];
-  for (const { name, value } of fields) {
-    const whole = staticFields.findIndex((f) => f.name === name && f.value === value && value !== '');
-    if (whole >= 0) {
-      putInteger(out, whole + 1, 7, 0x80);
-      continue;
-    }
-    const named = staticFields.findIndex((f) => f.name === name);
-    putInteger(out, named + 1, 4, 0);
-    if (named < 0) putString(out, name);
-    putString(out, value);
+  for (const field of fields) {
+    const whole = staticIndex(field);
+    if (whole > 0) putInteger(out, whole, 7, 0x80);
+    else putLiteral(out, field, 4, 0);
   }
   return Uint8Array.from(out);
+}
+
+/** Headers that are sent again and again. */
+export class HeaderTemplate {
+  readonly fields: readonly HeaderField[];
+  /** As of `encodeHeaders`. */
+  readonly literal: Uint8Array;
+
+  constructor(fields: readonly HeaderField[]) {
+    this.fields = fields;
+    this.literal = encodeHeaders(fields);
+  }
+}
+
+interface EncodedTemplate {
+  readonly tableLength: number;
+  readonly block: Uint8Array;
+}
+
+/**
+ * Encodes templates for one connection. What the static table does not have is put into the client's table when it is first
+ * sent, and an index of one byte from then on: less to write, and much less for a client to read, which gets its strings
+ * from the table. Nothing is ever evicted, so what was encoded stays right until the table grows.
+ */
+export class TemplateEncoder {
+  /** Oldest first; index 62 is the last one. */
+  private readonly table: HeaderField[] = [];
+  private tableBytes = 0;
+  private open = true;
+  private readonly encoded = new Map<HeaderTemplate, EncodedTemplate>();
+
+  /** The block must be the next one that the client gets. */
+  encode(template: HeaderTemplate): Uint8Array {
+    if (!this.open) return template.literal;
+    const known = this.encoded.get(template);
+    if (known !== undefined && known.tableLength === this.table.length) return known.block;
+    const before = this.table.length;
+    const block = this.encodeFields(template.fields);
+    // What has just been put there is to be referred to the next time.
+    if (this.table.length === before) this.encoded.set(template, { tableLength: before, block });
+    return block;
+  }
+
+  /** The client's table is not used any more. */
+  close(): void {
+    this.open = false;
+    this.encoded.clear();
+  }
+
+  private encodeFields(fields: readonly HeaderField[]): Uint8Array {
+    const out: number[] = [];
+    for (const field of fields) {
+      const fixed = staticIndex(field);
+      if (fixed > 0) {
+        putInteger(out, fixed, 7, 0x80);
+        continue;
+      }
+      const at = this.table.indexOf(field);
+      if (at >= 0) putInteger(out, staticFields.length + this.table.length - at, 7, 0x80);
+      else if (this.add(field)) putLiteral(out, field, 6, 0x40);
+      else putLiteral(out, field, 4, 0);
+    }
+    return Uint8Array.from(out);
+  }
+
+  private add(field: HeaderField): boolean {
+    const bytes = fieldBytes(field);
+    if (this.tableBytes + bytes > headerTableBytes) return false;
+    this.tableBytes += bytes;
+    this.table.push(field);
+    return true;
+  }
+}
+
+/** Of name and value; 0: none. */
+function staticIndex({ name, value }: HeaderField): number {
+  return value === '' ? 0 : staticFields.findIndex((f) => f.name === name && f.value === value) + 1;
+}
+
+function putLiteral(out: number[], { name, value }: HeaderField, prefixBits: number, pattern: number): void {
+  const named = staticFields.findIndex((f) => f.name === name) + 1;
+  putInteger(out, named, prefixBits, pattern);
+  if (named === 0) putString(out, name);
+  putString(out, value);
 }
 
 function putInteger(out: number[], value: number, prefixBits: number, pattern: number): void {

@@ -14,6 +14,14 @@ export {
   type GrpcStatus,
   parseGrpcTimeoutMs,
 } from './grpc-server.ts';
-export { encodeHeaders, type HeaderField, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
+export {
+  encodeHeaders,
+  type HeaderField,
+  HeaderTemplate,
+  HpackDecoder,
+  HpackError,
+  headersTooLarge,
+  TemplateEncoder,
+} from './hpack.ts';
 export type { PlainCall, PlainHead, PlainReply, PlainRequest, PlainResponse } from './plain.ts';
 export { Stream, type StreamHandler } from './stream.ts';

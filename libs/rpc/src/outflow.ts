@@ -1,4 +1,4 @@
-import { assert, Deque } from '@quoin/base';
+import { assert, concatBytes, Deque } from '@quoin/base';
 import {
   defaultFrameBytesMax,
   defaultWindowBytes,
@@ -7,7 +7,12 @@ import {
   FrameWriter,
   messagePrefixBytes,
 } from './frames.ts';
+import { type HeaderTemplate, headerTableBytes, TemplateEncoder } from './hpack.ts';
+import type { PeerSettings } from './peer-settings.ts';
 import type { Stream } from './stream.ts';
+
+/** A dynamic table size update to 0. */
+const emptyTable = Uint8Array.of(0x20);
 
 /**
  * What leaves a connection, within the client's windows (RFC 9113 §5.2). Each stream queues for itself; those that only
@@ -15,10 +20,11 @@ import type { Stream } from './stream.ts';
  */
 export class Outflow {
   readonly out: FrameWriter = new FrameWriter();
+  readonly table: TemplateEncoder = new TemplateEncoder();
   /** Room on the connection. May not become negative. */
   window: number = defaultWindowBytes;
-  /** The client's SETTINGS_MAX_FRAME_SIZE. */
-  frameBytesMax: number = defaultFrameBytesMax;
+  private frameBytesMax: number = defaultFrameBytesMax;
+  private resizeDue = false;
   private readonly waiting = new Deque<Stream>();
   private readonly onEnd: (stream: Stream) => void;
   private readonly onSubstance: () => void;
@@ -29,9 +35,21 @@ export class Outflow {
     this.onSubstance = onSubstance;
   }
 
+  /** A block that `table` has encoded is written at once: it goes by what was written before. */
   headers(stream: Stream, block: Uint8Array, end: boolean): void {
     this.onSubstance();
-    this.out.headers(this.frameBytesMax, stream.id, block, end);
+    if (this.resizeDue) {
+      this.resizeDue = false;
+      this.out.headers(this.frameBytesMax, stream.id, concatBytes([emptyTable, block]), end);
+    } else this.out.headers(this.frameBytesMax, stream.id, block, end);
+  }
+
+  /** From now on. A table with less room than at first is not used any more, which the next block says (RFC 7541 §4.2). */
+  follow(peer: PeerSettings): void {
+    this.frameBytesMax = peer.frameBytesMax;
+    if (peer.headerTableBytes >= headerTableBytes) return;
+    this.table.close();
+    this.resizeDue = true;
   }
 
   enqueue(stream: Stream, pieces: readonly Uint8Array[]): void {
@@ -44,7 +62,12 @@ export class Outflow {
   }
 
   /** A gRPC message and trailers at once, when they fit one frame and both windows. */
-  tryMessage(stream: Stream, pieces: readonly Uint8Array[], bytes: number, trailers: Uint8Array): boolean {
+  tryMessage(
+    stream: Stream,
+    pieces: readonly Uint8Array[],
+    bytes: number,
+    trailers: HeaderTemplate,
+  ): boolean {
     const length = bytes + messagePrefixBytes;
     if (length > stream.sendWindow || length > this.window || length > this.frameBytesMax) return false;
     stream.sendWindow -= length;
@@ -52,7 +75,7 @@ export class Outflow {
     this.out.header(length, FrameType.data, 0, stream.id);
     this.out.prefix(bytes);
     for (let i = 0; i < pieces.length; i++) this.out.raw(pieces[i]!);
-    this.headers(stream, trailers, true);
+    this.headers(stream, this.table.encode(trailers), true);
     this.onEnd(stream);
     return true;
   }

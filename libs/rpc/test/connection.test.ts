@@ -8,6 +8,7 @@ import {
   ErrorCode,
   encodeHeaders,
   type HeaderField,
+  HeaderTemplate,
   HpackDecoder,
   HpackError,
   type Stream,
@@ -47,6 +48,8 @@ function frames(chunks: readonly Uint8Array[]): Frame[] {
 class Peer {
   now = 1_000;
   closed: string | undefined = undefined;
+  /** Of each announcement of output, whether it was urgent. */
+  readonly announced: boolean[] = [];
   readonly requests: {
     stream: Stream;
     headers: readonly HeaderField[];
@@ -74,7 +77,7 @@ class Peer {
             onDrain: () => {},
           };
         },
-        onOutput: () => {},
+        onOutput: (urgent) => this.announced.push(urgent),
         onClose: (reason) => {
           this.closed = reason;
         },
@@ -108,6 +111,11 @@ const post = encodeHeaders([
   { name: ':path', value: '/s/m' },
   { name: 'te', value: 'trailers' },
 ]);
+const answerHeaders = new HeaderTemplate([
+  { name: ':status', value: '200' },
+  { name: 'content-type', value: 'application/grpc' },
+]);
+const answerTrailers = new HeaderTemplate([{ name: 'grpc-status', value: '0' }]);
 const endHeaders = 0x4;
 const endStream = 0x1;
 
@@ -334,6 +342,74 @@ test('pings between the parts of a large answer are no strikes: a client measure
   expect(Peer.goAway(said)).toBe(ErrorCode.enhanceYourCalm);
 });
 
+test('the answer to a ping waits for answers to calls under way', () => {
+  const peer = new Peer();
+  const ping = frame(6, 0, 0, [1, 2, 3, 4, 5, 6, 7, 8]);
+  peer.announced.length = 0;
+  peer.connection.receive(ping);
+  expect(peer.announced).toEqual([true]);
+  expect(frames(peer.connection.takeOutput())).toMatchObject([{ type: 6, flags: 1 }]);
+  peer.say(frame(1, endHeaders | endStream, 1, post));
+  peer.announced.length = 0;
+  peer.connection.receive(ping);
+  expect(peer.announced).toEqual([false]);
+  peer.connection.sendMessage(peer.requests[0]!.stream, answerHeaders, [], 0, answerTrailers);
+  expect(peer.announced).toEqual([false, true]);
+  expect(frames(peer.connection.takeOutput()).map((f) => f.type)).toEqual([6, 1, 0, 1]);
+});
+
+test('headers of answers are in the table after the first, whatever the order in which streams end', () => {
+  const text = (fields: unknown): string[] =>
+    (fields as HeaderField[]).map(({ name, value }) => `${name}: ${value}`);
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ bytes: fc.integer({ min: 0, max: 300 }), opens: fc.boolean() }), { minLength: 1 }),
+      fc.option(fc.nat(60)),
+      (answers, shrinkAt) => {
+        const peer = new Peer();
+        const decoder = new HpackDecoder(65_536);
+        const blocks = new Map<number, string[][]>();
+        const read = (said: readonly Frame[]): void => {
+          for (const { type, id, body } of said)
+            if (type === 1) blocks.set(id, [...(blocks.get(id) ?? []), text(decoder.decode(body))]);
+        };
+        // A window of 100 bytes for each stream: larger answers wait, and end after those that came later.
+        read(peer.say(frame(4, 0, 0, [0, 4, 0, 0, 0, 100])));
+        answers.forEach(({ bytes, opens }, i) => {
+          if (i === shrinkAt) read(peer.say(frame(4, 0, 0, [0, 1, 0, 0, 0, 0])));
+          const id = 2 * i + 1;
+          read(peer.say(frame(1, endHeaders | endStream, id, post)));
+          const { stream } = peer.requests.at(-1)!;
+          peer.connection.sendMessage(stream, answerHeaders, [new Uint8Array(bytes)], bytes, answerTrailers);
+          read(peer.say(...(opens ? [frame(8, 0, id, [0, 0, 4, 0])] : [])));
+        });
+        answers.forEach((_, i) => {
+          if (peer.requests[i]!.stream.closed) return;
+          read(peer.say(frame(8, 0, 2 * i + 1, [0, 0, 4, 0])));
+        });
+        answers.forEach((_, i) => {
+          expect(blocks.get(2 * i + 1)).toEqual([text(answerHeaders.fields), text(answerTrailers.fields)]);
+        });
+      },
+    ),
+  );
+});
+
+test('a usual answer takes one byte for each header that its client knows; a client without a table is told that none is used', () => {
+  const answer = (peer: Peer, id: number): number[][] => {
+    peer.say(frame(1, endHeaders | endStream, id, post));
+    peer.connection.sendMessage(peer.requests.at(-1)!.stream, answerHeaders, [], 0, answerTrailers);
+    return frames(peer.connection.takeOutput()).flatMap((f) => (f.type === 1 ? [[...f.body]] : []));
+  };
+  const peer = new Peer();
+  answer(peer, 1);
+  expect(answer(peer, 3)).toEqual([[0x88, 0x80 + 63], [0x80 + 62]]);
+  peer.say(frame(4, 0, 0, [0, 1, 0, 0, 0, 64]));
+  const literal = [[...answerHeaders.literal], [...answerTrailers.literal]];
+  expect(answer(peer, 5)).toEqual([[0x20, ...literal[0]!], literal[1]]);
+  expect(answer(peer, 7)).toEqual(literal);
+});
+
 test('shutdown lets the requests under way finish', () => {
   const peer = new Peer();
   peer.say(frame(1, endHeaders | endStream, 1, post));
@@ -344,7 +420,8 @@ test('shutdown lets the requests under way finish', () => {
   peer.say(frame(1, endHeaders | endStream, 3, post), frame(6, 1, 0, ping.body));
   expect(peer.requests).toHaveLength(2);
   expect(peer.closed).toBeUndefined();
-  for (const { stream } of peer.requests) peer.connection.sendMessage(stream, post, [], 0, post);
+  for (const { stream } of peer.requests)
+    peer.connection.sendMessage(stream, answerHeaders, [], 0, answerTrailers);
   expect(peer.closed).toBe('shutdown');
 });
 
@@ -433,7 +510,7 @@ test('mutated conversations never throw and never make much of little', () => {
         for (let at = 0; at < bytes.length; at += cut) {
           for (const said of peer.say(bytes.slice(at, at + cut))) answered += 9 + said.body.length;
           for (const { stream } of peer.requests)
-            peer.connection.sendMessage(stream, post, [new Uint8Array(10)], 10, post);
+            peer.connection.sendMessage(stream, answerHeaders, [new Uint8Array(10)], 10, answerTrailers);
         }
         expect(answered).toBeLessThan(2_000);
       },
