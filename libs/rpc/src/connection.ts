@@ -60,15 +60,15 @@ export class Connection {
   private closed = false;
   private outputAnnounced = false;
   private patientAnnounced = false;
+  /** By the bytes that are being taken in. */
+  private pingAnswered = false;
   private draining = false;
   private finalGoAwaySent = false;
   private lastStreamId = 0;
 
   private readonly peer = new PeerSettings();
   private unacknowledgedBytes = 0;
-
   private readonly headerBlock: HeaderBlock;
-
   private readonly guard: FloodGuard;
   /** Monotonic ms at which the last bytes came in. */
   receivedMs: number;
@@ -109,6 +109,7 @@ export class Connection {
     }
     try {
       const rest = this.readFrames(data);
+      if (this.pingAnswered) this.announcePingAnswer();
       if (rest < data.length && !this.closed) this.input = rest === 0 ? data : data.subarray(rest);
     } catch (error) {
       if (error instanceof ConnectionError) this.fail(error.code, error.message);
@@ -443,10 +444,7 @@ export class Connection {
     this.spendIdleFrame();
     this.out.header(8, FrameType.ping, Flag.ack, 0);
     this.out.raw(data.slice(from, to));
-    // Whoever has calls under way soon gets an answer to them, and this with it. grpc-go pings once for each that it reads
-    // (to estimate its windows): half of all writes were nothing but answers to pings.
-    if (this.streams.size > 0) this.announcePatiently();
-    else this.announce();
+    this.pingAnswered = true;
     if (!this.guard.ping(this.clock.monotonicMs(), this.streams.size > 0)) {
       throw new ConnectionError(ErrorCode.enhanceYourCalm, 'too_many_pings');
     }
@@ -587,7 +585,13 @@ export class Connection {
     this.events.onOutput(true);
   }
 
-  private announcePatiently(): void {
+  /**
+   * Whoever has calls under way soon gets an answer to them, and this with it. grpc-go pings once for each batch of answers
+   * that it reads, to estimate its windows: half of all writes were nothing but answers to pings.
+   */
+  private announcePingAnswer(): void {
+    this.pingAnswered = false;
+    if (this.streams.size === 0) return this.announce();
     if (this.outputAnnounced || this.patientAnnounced) return;
     this.patientAnnounced = true;
     this.events.onOutput(false);

@@ -356,6 +356,10 @@ test('the answer to a ping waits for answers to calls under way', () => {
   peer.connection.sendMessage(peer.requests[0]!.stream, answerHeaders, [], 0, answerTrailers);
   expect(peer.announced).toEqual([false, true]);
   expect(frames(peer.connection.takeOutput()).map((f) => f.type)).toEqual([6, 1, 0, 1]);
+  // As grpc-go sends it: before the calls that go with it.
+  peer.announced.length = 0;
+  peer.connection.receive(Buffer.concat([ping, frame(1, endHeaders | endStream, 3, post)]));
+  expect(peer.announced).toEqual([false]);
 });
 
 test('headers of answers are in the table after the first, whatever the order in which streams end', () => {
