@@ -338,7 +338,7 @@ test('a client that does not read fills the stream’s queue and empties it when
   stream.on('data', (data: Buffer) => {
     if (data.length > 1) read++;
   });
-  await expect.poll(() => read).toBe(sent);
+  await expect.poll(() => read, { timeout: 20_000 }).toBe(sent);
   expect(drained).toBe(1);
   expect(server.queuedBytes()).toBe(0);
 });
