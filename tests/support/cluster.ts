@@ -54,6 +54,10 @@ export interface ClusterMember extends Child {
   readonly dataDir: string;
 }
 
+export interface ClusterBackup extends Child {
+  readonly metricsUrl: string;
+}
+
 export interface ClusterGateway extends Child {
   /** host:port for clients. */
   readonly endpoint: string;
@@ -65,7 +69,7 @@ export interface Cluster {
   readonly dataDir: string;
   readonly members: readonly ClusterMember[];
   readonly gateways: readonly ClusterGateway[];
-  readonly backup: Child | undefined;
+  readonly backup: ClusterBackup | undefined;
   /** Of all gateways, host:port. */
   readonly endpoints: readonly string[];
   readonly initialCluster: string;
@@ -175,15 +179,17 @@ function planBackup(
   peerUrls: readonly string[],
   port: number,
   shared: Pick<ConstructorParameters<typeof Child>[0], 'readyText' | 'env' | 'onLine' | 'onDeath'>,
-): Child | undefined {
+): ClusterBackup | undefined {
   if (options.backup !== true || !existsSync(join(repositoryRoot, backupScript))) return undefined;
+  const metricsUrl = `http://127.0.0.1:${port}`;
   const args = [
     `--members=${peerUrls.join(',')}`,
     `--dir=${join(dataDir, 'backup')}`,
-    `--listen-metrics-urls=http://127.0.0.1:${port}`,
+    `--listen-metrics-urls=${metricsUrl}`,
     ...(options.backupArgs ?? []),
   ];
-  return new Child({ ...shared, name: 'backup', script: options.program?.('backup') ?? backupScript, args });
+  const script = options.program?.('backup') ?? backupScript;
+  return Object.assign(new Child({ ...shared, name: 'backup', script, args }), { metricsUrl });
 }
 
 interface Ports {

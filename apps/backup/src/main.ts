@@ -7,7 +7,9 @@ import {
   Logger,
   prepare,
   readyMessage,
+  releaseVersion,
   runProcess,
+  startTelemetry,
   versionText,
 } from '@quoin/platform';
 import { workerHttp } from './http.ts';
@@ -40,7 +42,16 @@ async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Pro
   const metrics = new BackupMetrics();
   const ofProcess = new MetricRegistry();
   addProcessMetrics(ofProcess, false);
-  const worker = new Worker(options, log, metrics);
+  const telemetry =
+    options.tracing === undefined
+      ? undefined
+      : await startTelemetry(options.tracing, {
+          service: 'quoin-backup',
+          version: releaseVersion,
+          log,
+          metrics: metrics.registry,
+        });
+  const worker = new Worker(options, log, metrics, telemetry?.tracer);
   const listener = new Listener({
     onHttp2: undefined,
     onHttp1: workerHttp(worker, [metrics.registry, ofProcess]),
@@ -60,6 +71,7 @@ async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Pro
   return {
     stop: async () => {
       await worker.stop();
+      await telemetry?.shutdown();
       listener.destroy();
     },
   };

@@ -11,6 +11,8 @@ import {
   type NodeUrl,
   parseFlags,
   parseUrls,
+  type TracingConfig,
+  tracingConfig,
 } from '@quoin/platform';
 
 /** What the worker was told, checked. */
@@ -28,6 +30,7 @@ export interface WorkerOptions {
   readonly keep: number;
   readonly listenMetricsUrls: readonly NodeUrl[];
   readonly log: LogConfig;
+  readonly tracing: TracingConfig | undefined;
 }
 
 export type OptionsOutcome =
@@ -51,6 +54,7 @@ function own(name: string, kind: FlagSpec['kind'], fallback: string, help: strin
 
 const logFlags = ['log-level', 'log-format', 'log-outputs'];
 const keyFlags = ['encryption-key-file', 'encryption-key-command'];
+const tracingFlags = flagTable.map(({ name }) => name).filter((name) => name.includes('distributed-tracing'));
 const tlsFlags = ['peer-cert-file', 'peer-key-file', 'peer-trusted-ca-file'];
 
 const table: readonly FlagSpec[] = [
@@ -65,7 +69,7 @@ const table: readonly FlagSpec[] = [
     'http://127.0.0.1:2382',
     'URLs for /metrics, /health and, from this machine only, POST /backup/now.',
   ),
-  ...flagTable.filter((spec) => [...tlsFlags, ...keyFlags, ...logFlags].includes(spec.name)),
+  ...flagTable.filter((spec) => [...tlsFlags, ...keyFlags, ...logFlags, ...tracingFlags].includes(spec.name)),
 ];
 
 /** @throws ConfigError with one line for the operator */
@@ -76,7 +80,7 @@ export function readOptions(
 ): OptionsOutcome {
   const outcome = parseFlags({ table, others: [], role: 'backup', args, env, readFile });
   if (outcome.kind !== 'flags') return outcome;
-  const { values, notices } = outcome.flags;
+  const { values, notices, set } = outcome.flags;
   const text = (name: string): string => values.get(name) as string;
   const list = (name: string): readonly string[] => values.get(name) as readonly string[];
   const members = parseUrls('members', list('members'), 'advertise').map((url) => url.text);
@@ -99,8 +103,27 @@ export function readOptions(
     keep,
     listenMetricsUrls: parseUrls('listen-metrics-urls', list('listen-metrics-urls'), 'listen'),
     log: logConfig(text, list),
+    tracing:
+      values.get('enable-distributed-tracing') === true
+        ? tracingConfig(tracingOf(values, set), text('name'), env)
+        : undefined,
   };
   return { kind: 'run', options, notices };
+}
+
+/** A backup is traced whenever tracing is on; the rate only counts for requests that come in, and none do here. */
+function tracingOf(
+  values: ReadonlyMap<string, unknown>,
+  set: ReadonlyMap<string, unknown>,
+): Parameters<typeof tracingConfig>[0] {
+  const given = <T>(name: string): T | undefined => (set.has(name) ? (values.get(name) as T) : undefined);
+  return {
+    address: given<string>('distributed-tracing-address'),
+    defaultAddress: values.get('distributed-tracing-address') as string,
+    serviceName: values.get('distributed-tracing-service-name') as string,
+    instanceId: values.get('distributed-tracing-instance-id') as string,
+    samplingRate: given<number>('distributed-tracing-sampling-rate'),
+  };
 }
 
 function logConfig(text: (name: string) => string, list: (name: string) => readonly string[]): LogConfig {

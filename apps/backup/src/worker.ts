@@ -1,4 +1,4 @@
-import type { Log } from '@quoin/base';
+import { type Log, type Span, SpanKind, type Tracer } from '@quoin/base';
 import { type BackupSource, fromSomeMember } from '@quoin/client';
 import { BackupDiskError, listBackups, pruneBackups, type StoredBackup, writeBackup } from '@quoin/platform';
 import type { BackupMetrics } from './metrics.ts';
@@ -21,6 +21,7 @@ export class Worker {
   private readonly options: WorkerOptions;
   private readonly log: Log;
   private readonly metrics: BackupMetrics;
+  private readonly tracer: Tracer | undefined;
   private timer: NodeJS.Timeout | undefined;
   private running: Promise<StoredBackup> | undefined;
   private readonly stopping = new AbortController();
@@ -28,10 +29,11 @@ export class Worker {
   private failuresInRow = 0;
   private lastSuccessMs = 0;
 
-  constructor(options: WorkerOptions, log: Log, metrics: BackupMetrics) {
+  constructor(options: WorkerOptions, log: Log, metrics: BackupMetrics, tracer?: Tracer) {
     this.options = options;
     this.log = log;
     this.metrics = metrics;
+    this.tracer = tracer;
   }
 
   /** A restart does not begin a new interval: what counts is the newest backup there is. */
@@ -82,15 +84,20 @@ export class Worker {
 
   private async run(): Promise<StoredBackup> {
     const { metrics, options } = this;
+    const span = this.tracer?.root('backup');
     metrics.running.set(1);
     try {
-      const backup = await this.take();
+      const backup = await this.take(span);
       this.succeeded(backup);
+      const pruneMs = performance.now();
       await this.prune(BigInt(`0x${backup.manifest.clusterId}`));
+      if (span !== undefined) this.tracer?.record('backup.prune', span.context, pruneMs, performance.now());
+      span?.end({ 'quoin.revision': backup.manifest.revision, 'quoin.bytes': backup.manifest.fileBytes });
       if (options.intervalMs > 0) this.schedule(options.intervalMs);
       return backup;
     } catch (error) {
       this.lastFailure = (error as Error).message;
+      span?.fail(this.lastFailure);
       metrics.failures.inc();
       this.log.error('backup failed', { error: this.lastFailure });
       if (options.intervalMs > 0) {
@@ -102,12 +109,13 @@ export class Worker {
     }
   }
 
-  private take(): Promise<StoredBackup> {
+  private take(span: Span | undefined): Promise<StoredBackup> {
     const options = {
       members: this.options.members,
       tls: this.options.tls?.(),
       name: `backup ${this.options.name}`,
       signal: this.stopping.signal,
+      trace: span?.context,
       isFinal: (error: Error) => error instanceof BackupDiskError,
       onRetry: (source: BackupSource, { message }: Error) => {
         this.metrics.retries.inc();
@@ -118,24 +126,35 @@ export class Worker {
         });
       },
     };
-    return fromSomeMember(options, (source) => this.takeFrom(source));
+    return fromSomeMember(options, (source) => this.takeFrom(source, span));
   }
 
-  private takeFrom(source: BackupSource): Promise<StoredBackup> {
-    const { log } = this;
+  private async takeFrom(source: BackupSource, span: Span | undefined): Promise<StoredBackup> {
+    const { log, tracer } = this;
+    const startMs = performance.now();
+    let receivedMs = startMs;
     log.info('taking a backup', {
       member: source.name,
       url: source.url,
       leader: source.isLeader,
       cluster: source.clusterId,
     });
-    return writeBackup(source.chunks, {
+    const backup = await writeBackup(source.chunks, {
       dir: this.options.dir,
       clusterId: source.clusterId,
       members: source.members,
       keys: this.options.keys?.(),
       onProgress: (bytes) => log.info('backup under way', { bytes }),
+      onReceived: () => {
+        receivedMs = performance.now();
+      },
     });
+    if (span !== undefined && tracer !== undefined) {
+      const from = { 'quoin.member': source.name };
+      tracer.record('backup.receive', span.context, startMs, receivedMs, SpanKind.internal, from);
+      tracer.record('backup.verify', span.context, receivedMs, performance.now());
+    }
+    return backup;
   }
 
   private succeeded({ path, manifest }: StoredBackup): void {

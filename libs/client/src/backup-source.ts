@@ -14,6 +14,8 @@ export interface BackupSourceOptions {
   readonly connectTimeoutMs?: number | undefined;
   /** Without any data for so long the member is given up. Default 30,000. */
   readonly stallTimeoutMs?: number | undefined;
+  /** 25 bytes: the span that the member's is to be below. */
+  readonly trace?: Uint8Array | undefined;
 }
 
 /** A member that sends its state. */
@@ -83,7 +85,7 @@ export async function openBackupSource(options: BackupSourceOptions): Promise<Ba
     chosen.link.close();
     throw new EtcdError(Code.failedPrecondition, 'the members given are of more than one cluster');
   }
-  return source(chosen, options.stallTimeoutMs ?? stallTimeoutMsDefault);
+  return source(chosen, options);
 }
 
 function slashless(url: string): string {
@@ -107,7 +109,7 @@ function choose(found: readonly Candidate[], avoid: ReadonlySet<string> | undefi
     .sort((a, b) => rank(a) - rank(b) || b.link.state!.appliedIndex - a.link.state!.appliedIndex)[0];
 }
 
-function source({ link, name, memberId, clusterId }: Candidate, stallTimeoutMs: number): BackupSource {
+function source({ link, name, memberId, clusterId }: Candidate, options: BackupSourceOptions): BackupSource {
   const state = link.state!;
   return {
     url: link.url,
@@ -116,16 +118,17 @@ function source({ link, name, memberId, clusterId }: Candidate, stallTimeoutMs: 
     clusterId,
     isLeader: state.leader === memberId,
     members: state.members,
-    chunks: chunksOf(link, stallTimeoutMs),
+    chunks: chunksOf(link, options),
     close: () => link.close(),
   };
 }
 
 async function* chunksOf(
   link: LinkClient,
-  stallTimeoutMs: number,
+  { stallTimeoutMs = stallTimeoutMsDefault, trace }: BackupSourceOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const parts = link.stream(Method.backup, encodeBackupRequest({ windowBytes: defaultWindowBytes }));
+  const body = encodeBackupRequest({ windowBytes: defaultWindowBytes });
+  const parts = link.stream(Method.backup, body, { trace });
   let timer: NodeJS.Timeout | undefined;
   const iterator = parts[Symbol.asyncIterator]();
   try {

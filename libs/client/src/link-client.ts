@@ -42,6 +42,13 @@ interface Pending {
   onLost(error: EtcdError): void;
 }
 
+export interface LinkStreamOptions {
+  readonly timeoutMs?: number | undefined;
+  readonly token?: string | undefined;
+  /** 25 bytes: the span that the member's is to be below. */
+  readonly trace?: Uint8Array | undefined;
+}
+
 /** The gateway link to one member, at its lowest: bytes of internal requests, answered or streamed. Not reopened. */
 export class LinkClient {
   readonly url: string;
@@ -122,11 +129,7 @@ export class LinkClient {
    * The parts of an answer, each as it comes; room for more is given back only when a part is read, so that a slow reader
    * holds the member's sending back.
    */
-  stream(
-    method: number,
-    body: Uint8Array,
-    options: { timeoutMs?: number | undefined; token?: string | undefined } = {},
-  ): LinkParts {
+  stream(method: number, body: Uint8Array, options: LinkStreamOptions = {}): LinkParts {
     const id = ++this.lastId;
     const parts = new LinkParts(
       (bytes) => this.send({ credits: [{ id, feed: false, bytes }] }),
@@ -144,7 +147,7 @@ export class LinkClient {
       method,
       body,
       timeoutMs: options.timeoutMs ?? 0,
-      trace: emptyBytes,
+      trace: options.trace ?? emptyBytes,
       token: options.token ?? '',
       certUser: '',
       own: false,

@@ -11,7 +11,7 @@
  *                                    ◄──last ack──   new engine in force, old one removed
  *   raft: the peer has it
  */
-import { type Digest, hexId, type Log } from '@quoin/base';
+import { type Digest, hexId, type Log, type Tracer } from '@quoin/base';
 import type { SnapshotChunk, SnapshotHeader } from '@quoin/contracts';
 import { type Backend, type SnapshotWriter, type Store, snapshotWriter, storeVersion } from '@quoin/mvcc';
 import type { SnapshotMeta } from '@quoin/raft';
@@ -22,6 +22,7 @@ import { incomingStoreName, storeName } from './recovery.ts';
 import { ChunkChecker, ChunkSource } from './snapshot-chunks.ts';
 
 export interface SnapshotSenderOptions {
+  readonly tracer: Tracer | undefined;
   readonly digest: Digest;
   readonly log: Log;
   readonly metrics: MemberMetrics;
@@ -159,6 +160,12 @@ export class SnapshotSender {
     this.abandon(transfer.to);
     const to = hexId(transfer.to);
     const seconds = (nowMs() - transfer.startedMs) / 1_000;
+    this.options.tracer?.batch('snapshot.send', transfer.startedMs, nowMs(), [], {
+      'quoin.to': to,
+      'quoin.index': transfer.index,
+      'quoin.bytes': transfer.source.bytes,
+      'quoin.problem': problem ?? '',
+    });
     if (problem === undefined) {
       log.info('sent a snapshot', { to, index: transfer.index, bytes: transfer.source.bytes, seconds });
       metrics.network.snapshotSendSuccess.inc([to]);
@@ -172,6 +179,7 @@ export class SnapshotSender {
 }
 
 export interface SnapshotReceiverOptions {
+  readonly tracer: Tracer | undefined;
   readonly clusterId: bigint;
   readonly digest: Digest;
   readonly log: Log;
@@ -339,9 +347,15 @@ export class SnapshotReceiver {
     const { log, metrics, nowMs } = this.options;
     const seconds = (nowMs() - current.startedMs) / 1_000;
     const from = hexId(current.from);
+    const { index } = current.header.meta;
+    this.options.tracer?.batch('snapshot.install', current.startedMs, nowMs(), [], {
+      'quoin.from': from,
+      'quoin.index': index,
+      'quoin.bytes': current.checker.bytes,
+    });
     log.info('installed a snapshot', {
       from,
-      index: current.header.meta.index,
+      index,
       bytes: current.checker.bytes,
       seconds,
     });

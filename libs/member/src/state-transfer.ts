@@ -47,6 +47,7 @@ export class StateTransfer {
     const nowMs = (): number => ports.clock.monotonicMs();
     this.sender = new SnapshotSender(
       {
+        tracer: ports.tracer,
         digest,
         log,
         metrics,
@@ -64,6 +65,7 @@ export class StateTransfer {
       ports.random.u32() * 2 ** 16 + 1,
     );
     this.receiver = new SnapshotReceiver({
+      tracer: ports.tracer,
       clusterId,
       digest,
       log,

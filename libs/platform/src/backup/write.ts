@@ -22,6 +22,8 @@ export interface WriteBackupOptions {
   readonly keys?: KeyRing | undefined;
   /** Bytes of the archive so far; now and then. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
+  /** All of it is on the disk; what follows is reading it back. */
+  readonly onReceived?: (() => void) | undefined;
 }
 
 /** The local disk refused: another member as the source would not help. */
@@ -61,6 +63,7 @@ export async function writeBackup(
     });
     temporary = `${path}.tmp`;
     await writeArchive(temporary, first.value, chunks, options);
+    options.onReceived?.();
     const facts = await verifyArchive(temporary, options.keys);
     await onDisk(path, () => rename(temporary!, path));
     finished = path;
