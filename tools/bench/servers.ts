@@ -27,6 +27,8 @@ export type Software =
   | {
       readonly kind: 'quoin';
       readonly tree: string;
+      /** More flags for every process. */
+      readonly flags?: readonly string[];
       /** Each process leaves its CPU profile here when it ends, as PREFIX-NAME.cpuprofile. */
       readonly profile?: { readonly dir: string; readonly prefix: string };
     };
@@ -50,7 +52,12 @@ function node(quoin: Quoin, role: Role, name: string, app: string, flags: readon
           `--cpu-prof-name=${profile.prefix}-${name}.cpuprofile`,
         ];
   const script = join(tree, 'apps', app, 'src', 'main.ts');
-  return { name, role, file: process.execPath, args: [...profiling, script, ...flags] };
+  return {
+    name,
+    role,
+    file: process.execPath,
+    args: [...profiling, script, ...flags, ...(quoin.flags ?? [])],
+  };
 }
 
 const readyLimitMs = 30_000;

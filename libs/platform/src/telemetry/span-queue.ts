@@ -48,6 +48,8 @@ export interface SpanFields {
   readonly endMs: number;
   readonly traceState?: string;
   readonly attributes?: SpanAttributes | undefined;
+  /** More attributes, by `encodeAttributes`. */
+  readonly encoded?: Uint8Array | undefined;
   readonly links?: readonly Uint8Array[];
   /** Not undefined: it failed. */
   readonly problem?: string | undefined;
@@ -71,7 +73,8 @@ export class SpanQueue {
   onBatch: () => void = () => {};
   private readonly limits: SpanLimits;
   private readonly ids: IdSource;
-  private readonly prefixes = new Map<string, Uint8Array>();
+  /** By kind, then by name. */
+  private readonly prefixes = Object.values(SpanKind).map(() => new Map<string, Uint8Array>());
   private readonly keys = new Map<string, Uint8Array>();
   /** Microseconds from the Unix epoch to the origin of monotonic time. */
   private originUs: number;
@@ -107,9 +110,10 @@ export class SpanQueue {
 
   /** False: there was no room for it. */
   write(span: SpanFields): boolean {
-    const { parent, attributes, links, traceState, problem } = span;
+    const { parent, attributes, encoded, links, traceState, problem } = span;
     const extra =
       (attributes === undefined ? 0 : this.attributeBytes(attributes)) +
+      (encoded === undefined ? 0 : encoded.length) +
       (links === undefined ? 0 : Math.min(links.length, this.limits.linksMax) * linkBytes + 8) +
       (traceState === undefined ? 0 : traceState.length * 3 + 4) +
       (problem === undefined ? 0 : Math.min(problem.length, this.limits.textMax) * 3 + 12);
@@ -117,11 +121,27 @@ export class SpanQueue {
     const from = this.from;
     this.times(span.startMs, span.endMs);
     if (traceState !== undefined) this.textField(0x1a, traceState);
+    if (encoded !== undefined) {
+      this.buffer.set(encoded, this.at);
+      this.at += encoded.length;
+    }
     if (attributes !== undefined) this.attributes(attributes);
     if (links !== undefined) this.links(links);
     if (problem !== undefined) this.status(problem);
     this.close(from);
     return true;
+  }
+
+  /** For attributes that many spans have. */
+  encodeAttributes(attributes: SpanAttributes): Uint8Array {
+    const { buffer, at } = this;
+    this.buffer = new Uint8Array(this.attributeBytes(attributes));
+    this.at = 0;
+    this.attributes(attributes);
+    const encoded = this.buffer.subarray(0, this.at);
+    this.buffer = buffer;
+    this.at = at;
+    return encoded;
   }
 
   /** The usual span, without anything beyond its times: `write` for the hot path. */
@@ -272,8 +292,23 @@ export class SpanQueue {
 
   private textField(tag: number, text: string): void {
     const cut = text.length > this.limits.textMax ? text.slice(0, this.limits.textMax) : text;
-    const bytes = utf8.encode(cut);
     this.buffer[this.at++] = tag;
+    const before = this.at;
+    // Nearly all of them are ASCII and short: the encoder's call costs more than they do.
+    this.varint(cut.length);
+    for (let i = 0; i < cut.length; i++) {
+      const code = cut.charCodeAt(i);
+      if (code > 0x7f) {
+        this.at = before;
+        this.unicode(cut);
+        return;
+      }
+      this.buffer[this.at++] = code;
+    }
+  }
+
+  private unicode(text: string): void {
+    const bytes = utf8.encode(text);
     this.varint(bytes.length);
     this.buffer.set(bytes, this.at);
     this.at += bytes.length;
@@ -378,8 +413,9 @@ export class SpanQueue {
 
   /** Name and kind as they go out. */
   private prefix(name: string, kind: SpanKind): Uint8Array {
-    const known = this.prefixes.get(name);
-    if (known !== undefined && known[known.length - 1] === kind) return known;
+    const prefixes = this.prefixes[kind - 1]!;
+    const known = prefixes.get(name);
+    if (known !== undefined) return known;
     const bytes = utf8.encode(name.length > 256 ? name.slice(0, 256) : name);
     const long = bytes.length > 127 ? 1 : 0;
     const prefix = new Uint8Array(bytes.length + 4 + long);
@@ -389,7 +425,7 @@ export class SpanQueue {
     prefix.set(bytes, 2 + long);
     prefix[prefix.length - 2] = 0x30;
     prefix[prefix.length - 1] = kind;
-    if (known === undefined && this.prefixes.size < prefixesMax) this.prefixes.set(name, prefix);
+    if (prefixes.size < prefixesMax) prefixes.set(name, prefix);
     return prefix;
   }
 }

@@ -61,6 +61,8 @@ export interface TelemetryOptions {
 }
 
 const cancelled = 1;
+/** Whose attributes are kept; a client may call any name. */
+const rpcsMax = 256;
 const shutdownTimeoutMs = 2_000;
 const queueBytesMax = 16 << 20;
 
@@ -99,6 +101,7 @@ class OtlpTelemetry implements Telemetry {
   private readonly ids: IdSource;
   private readonly exporter: SpanExporter;
   private readonly threshold: number;
+  private readonly rpcs = new Map<string, Uint8Array>();
   /** Calls whose answers wait in a socket's turn. */
   private answered: EdgeCall[] = [];
 
@@ -148,7 +151,6 @@ class OtlpTelemetry implements Telemetry {
     const { parent, context, metadata } = call;
     const traceState = parent === undefined ? undefined : parseTraceState(metadata('tracestate'));
     const baggage = config.takesBaggage ? parseBaggage(metadata('baggage')) : undefined;
-    const [service = '', method = ''] = call.name.split('/', 2);
     queue.write({
       name: call.name,
       kind: SpanKind.server,
@@ -158,19 +160,29 @@ class OtlpTelemetry implements Telemetry {
       startMs: call.startMs,
       endMs,
       ...(traceState === undefined ? {} : { traceState }),
-      attributes: {
-        'rpc.system': 'grpc',
-        'rpc.service': service,
-        'rpc.method': method,
-        'rpc.grpc.status_code': call.code,
-        'client.address': call.peer,
-        ...baggage,
-      },
+      encoded: this.rpcAttributes(call.name),
+      attributes:
+        baggage === undefined
+          ? { 'rpc.grpc.status_code': call.code, 'client.address': call.peer }
+          : { 'rpc.grpc.status_code': call.code, 'client.address': call.peer, ...baggage },
       problem: call.code === 0 ? undefined : call.message,
     });
     // A cancelled call has no reply.
     if (call.code !== cancelled)
       queue.writePlain('gateway.reply', SpanKind.internal, context, call.answeredMs, endMs);
+  }
+
+  private rpcAttributes(name: string): Uint8Array {
+    const known = this.rpcs.get(name);
+    if (known !== undefined) return known;
+    const [service = '', method = ''] = name.split('/', 2);
+    const encoded = this.queue.encodeAttributes({
+      'rpc.system': 'grpc',
+      'rpc.service': service,
+      'rpc.method': method,
+    });
+    if (this.rpcs.size < rpcsMax) this.rpcs.set(name, encoded);
+    return encoded;
   }
 
   private written(): void {
