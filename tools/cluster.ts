@@ -5,6 +5,8 @@
  */
 import { parseArgs } from 'node:util';
 import { type Cluster, startCluster } from '../tests/support/cluster.ts';
+import { rolesOf } from './observe/roles.ts';
+import { Observer } from './observe/server.ts';
 
 const usage = `npm run cluster -- [options]
 
@@ -13,6 +15,9 @@ const usage = `npm run cluster -- [options]
   --base-port P    gateways on P, P+10000, …; members on P+1, P+10001, … (default 2379)
   --data-dir D     where the members keep their data (default cluster.data)
   --no-backup      do not start the backup worker
+  --observe        serve a page with charts of the cluster and its traces, on loopback
+  --observe-port P its port (default 2390)
+  --trace-rate N   with --observe: requests per million that are traced (default 1000000)
   --restart        start a process again that died, instead of stopping all
   --log-level L    of every process (default info)
 `;
@@ -27,6 +32,9 @@ async function main(): Promise<number> {
       'base-port': { type: 'string', default: '2379' },
       'data-dir': { type: 'string', default: 'cluster.data' },
       'no-backup': { type: 'boolean', default: false },
+      observe: { type: 'boolean', default: false },
+      'observe-port': { type: 'string', default: '2390' },
+      'trace-rate': { type: 'string', default: '1000000' },
       restart: { type: 'boolean', default: false },
       'log-level': { type: 'string', default: 'info' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -39,6 +47,10 @@ async function main(): Promise<number> {
   const members = count('--members', values.members, 1);
   const gateways = count('--gateways', values.gateways, 1);
   const basePort = count('--base-port', values['base-port'], 1);
+  const rate = count('--trace-rate', values['trace-rate'], 0, 1_000_000);
+  const observer = values.observe ? new Observer() : undefined;
+  await observer?.listen(count('--observe-port', values['observe-port'], 0));
+  const tracing = observer?.tracingFlags(rate) ?? [];
   const logging = ['--log-format=console', `--log-level=${values['log-level']}`];
   let cluster: Cluster | undefined;
   let stopping = false;
@@ -74,22 +86,28 @@ async function main(): Promise<number> {
     basePort,
     dataDir: values['data-dir'],
     backup: !values['no-backup'],
-    memberArgs: logging,
-    gatewayArgs: logging,
+    memberArgs: [...logging, ...tracing],
+    gatewayArgs: [...logging, ...tracing],
+    backupArgs: tracing,
     onLine: printer(),
     onDeath,
   });
   cluster = await Promise.race([starting, end.promise.then(() => undefined)]);
-  if (cluster !== undefined) say(summary(cluster));
-  return await end.promise;
+  if (cluster !== undefined) {
+    observer?.watch(rolesOf(cluster));
+    say(summary(cluster, observer));
+  }
+  const code = await end.promise;
+  observer?.stop();
+  return code;
 }
 
 const restartPauseMs = 500;
 
-function count(flag: string, text: string, min: number): number {
+function count(flag: string, text: string, min: number, max = 65_535): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < min || value > 65_535)
-    throw new Error(`${flag} must be a number from ${min}`);
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw new Error(`${flag} must be a number from ${min} to ${max}`);
   return value;
 }
 
@@ -116,7 +134,7 @@ function printer(): (name: string, line: string) => void {
   };
 }
 
-function summary(cluster: Cluster): string {
+function summary(cluster: Cluster, observer: Observer | undefined): string {
   const endpoints = cluster.endpoints.join(',');
   return [
     '',
@@ -125,6 +143,7 @@ function summary(cluster: Cluster): string {
     `  backup       ${cluster.backup === undefined ? 'not running' : `${cluster.dataDir}/backup`}`,
     `  data         ${cluster.dataDir}`,
     `  metrics      ${cluster.members.map((member) => `${member.metricsUrl}/metrics`).join('  ')}`,
+    ...(observer === undefined ? [] : [`  page         ${observer.url}`]),
     '',
     `    ETCDCTL_API=3 etcdctl --endpoints=${endpoints} put greeting hello`,
     `    npm run quoinctl -- --endpoints=${endpoints} get greeting`,
