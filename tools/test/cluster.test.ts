@@ -57,7 +57,7 @@ test('leaves no process behind when it is killed itself', async () => {
 });
 
 test.each([
-  [['--members=x'], 'cluster: --members must be a number from 1\n'],
+  [['--members=x'], 'cluster: --members must be a number from 1 to 65535\n'],
   [['--nonsense'], "cluster: Unknown option '--nonsense'"],
 ])('%s is refused', async (args, message) => {
   const child = spawn(process.execPath, [join(import.meta.dirname, '..', 'cluster.ts'), ...args]);
