@@ -208,12 +208,14 @@ export class Gateway implements ApiHandler {
     const { metrics, ports } = this;
     const startedMs = ports.clock.monotonicMs();
     metrics.startUnary(counts, context.metadata(clientVersionKey), request.length);
-    if (this.talkers?.sample()) this.noteTalker(path, request, context);
+    const isSampled = this.talkers?.sample() === true;
     this.unaryUnderWay++;
     const end = (status: RpcStatus | null, pieces: readonly Uint8Array[]): void => {
       this.unaryUnderWay--;
       const durationMs = ports.clock.monotonicMs() - startedMs;
       metrics.endUnary(counts, status === null ? 0 : status.code, pieces, durationMs);
+      // Only now: whose a token is may have been asked meanwhile.
+      if (isSampled) this.noteTalker(path, request, context);
       if (durationMs > this.config.slowRequestMs) this.slow.log(path, request, context, status, durationMs);
       reply(status, pieces);
       if (this.unaryUnderWay === 0) this.onIdle?.();
