@@ -1,9 +1,10 @@
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import type { MetricRegistry } from '@quoin/base';
-import { httpRoutes, metricsContentType, metricsPage } from '@quoin/platform';
+import type { RequestListener, ServerResponse } from 'node:http';
+import type { HealthPages, MetricRegistry } from '@quoin/base';
+import { httpRoutes, isLocal, metricsContentType, metricsPage } from '@quoin/platform';
 import type { Worker } from './worker.ts';
 
 const json = 'application/json';
+const plain = 'text/plain; charset=utf-8';
 
 function send(response: ServerResponse, status: number, value: object): void {
   const body = `${JSON.stringify(value)}\n`;
@@ -11,24 +12,19 @@ function send(response: ServerResponse, status: number, value: object): void {
   response.end(body);
 }
 
-/** Whoever may run programs on this machine may ask for a backup; the network may only look. */
-function isLocal(request: IncomingMessage): boolean {
-  const address = request.socket.remoteAddress ?? '';
-  return /^(::ffff:)?127\./.test(address) || address === '::1';
-}
-
-/** GET /metrics, /health, /livez; POST /backup/now answers when the backup is there. */
-export function workerHttp(worker: Worker, registries: readonly MetricRegistry[]): RequestListener {
+/** GET /metrics and the pages of probes; POST /backup/now answers when the backup is there, and to this machine only. */
+export function workerHttp(
+  worker: Worker,
+  registries: readonly MetricRegistry[],
+  health: HealthPages,
+): RequestListener {
   const pages = httpRoutes({
     exact: {
       '/metrics': (_query, reply) => reply(200, metricsContentType, metricsPage(registries)),
-      '/health': (_query, reply) => {
-        const reason = worker.problem() ?? '';
-        reply(reason === '' ? 200 : 503, json, JSON.stringify({ health: String(reason === ''), reason }));
-      },
-      '/livez': (_query, reply) => reply(200, 'text/plain; charset=utf-8', 'ok\n'),
     },
-    fallback: undefined,
+    fallback: (query, reply, path) => {
+      if (!health.get(path, query, reply)) reply(404, plain, '404 page not found\n');
+    },
   });
   return (request, response) => {
     if (request.url !== '/backup/now') return pages(request, response);
@@ -37,7 +33,7 @@ export function workerHttp(worker: Worker, registries: readonly MetricRegistry[]
       response.setHeader('Allow', 'POST');
       return send(response, 405, { error: 'use POST' });
     }
-    if (!isLocal(request))
+    if (!isLocal(request.socket.remoteAddress))
       return send(response, 403, { error: 'backups can be asked for from this machine only' });
     worker.now().then(
       ({ path, manifest }) => send(response, 200, { path, manifest }),

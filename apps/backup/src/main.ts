@@ -1,16 +1,20 @@
 /** The backup role: full, verified backups of a cluster on a schedule and on demand. */
 import { readFileSync } from 'node:fs';
-import { MetricRegistry } from '@quoin/base';
+import { type HealthCheck, HealthPages, MetricRegistry } from '@quoin/base';
 import {
+  addLogMetrics,
   addProcessMetrics,
   Listener,
   Logger,
+  LoopWatch,
   prepare,
+  RealClock,
   readyMessage,
   releaseVersion,
   runProcess,
   startTelemetry,
   versionText,
+  withLogLevel,
 } from '@quoin/platform';
 import { workerHttp } from './http.ts';
 import { BackupMetrics } from './metrics.ts';
@@ -42,6 +46,7 @@ async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Pro
   const metrics = new BackupMetrics();
   const ofProcess = new MetricRegistry();
   addProcessMetrics(ofProcess, false);
+  addLogMetrics(ofProcess, log);
   const telemetry =
     options.tracing === undefined
       ? undefined
@@ -52,9 +57,24 @@ async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Pro
           metrics: metrics.registry,
         });
   const worker = new Worker(options, log, metrics, telemetry?.tracer);
+  metrics.registry.gauge(
+    'quoin_backup_lag_seconds',
+    'Age of the newest verified backup: what would be lost; since the start where there is none yet.',
+    () => worker.lagMs() / 1_000,
+  );
+  const watch = new LoopWatch();
+  const backup: HealthCheck = (done) => done(worker.problem());
+  const health = new HealthPages({
+    livez: { event_loop: watch.check },
+    readyz: { backup, event_loop: watch.check },
+    health: (_query, done) => done(worker.problem() ?? ''),
+    registry: metrics.registry,
+    clock: new RealClock(),
+    log,
+  });
   const listener = new Listener({
     onHttp2: undefined,
-    onHttp1: workerHttp(worker, [metrics.registry, ofProcess]),
+    onHttp1: withLogLevel(log, workerHttp(worker, [metrics.registry, ofProcess], health)),
   });
   const ports = await listener.listen(options.listenMetricsUrls);
   await worker.start();
@@ -70,6 +90,7 @@ async function start(options: WorkerOptions, log: Logger): Promise<{ stop(): Pro
   log.info(readyMessage, { name, role: 'backup' });
   return {
     stop: async () => {
+      watch.stop();
       await worker.stop();
       await telemetry?.shutdown();
       listener.destroy();

@@ -8,6 +8,7 @@ import {
   type KeySource,
   type LogConfig,
   type LogLevel,
+  logRotation,
   type NodeUrl,
   parseFlags,
   parseUrls,
@@ -52,7 +53,13 @@ function own(name: string, kind: FlagSpec['kind'], fallback: string, help: strin
   };
 }
 
-const logFlags = ['log-level', 'log-format', 'log-outputs'];
+const logFlags = [
+  'log-level',
+  'log-format',
+  'log-outputs',
+  'enable-log-rotation',
+  'log-rotation-config-json',
+];
 const keyFlags = ['encryption-key-file', 'encryption-key-command'];
 const tracingFlags = flagTable.map(({ name }) => name).filter((name) => name.includes('distributed-tracing'));
 const tlsFlags = ['peer-cert-file', 'peer-key-file', 'peer-trusted-ca-file'];
@@ -102,7 +109,7 @@ export function readOptions(
     intervalMs,
     keep,
     listenMetricsUrls: parseUrls('listen-metrics-urls', list('listen-metrics-urls'), 'listen'),
-    log: logConfig(text, list),
+    log: logConfig(text, list, values.get('enable-log-rotation') === true),
     tracing:
       values.get('enable-distributed-tracing') === true
         ? tracingConfig(tracingOf(values, set), text('name'), env)
@@ -126,7 +133,11 @@ function tracingOf(
   };
 }
 
-function logConfig(text: (name: string) => string, list: (name: string) => readonly string[]): LogConfig {
+function logConfig(
+  text: (name: string) => string,
+  list: (name: string) => readonly string[],
+  rotates: boolean,
+): LogConfig {
   const oneOf = <T extends string>(name: string, allowed: readonly T[]): T => {
     const found = allowed.find((value) => value === text(name));
     if (found === undefined)
@@ -135,10 +146,14 @@ function logConfig(text: (name: string) => string, list: (name: string) => reado
       );
     return found;
   };
+  const outputs = [
+    ...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output))),
+  ];
   return {
     level: oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
     format: oneOf('log-format', ['json', 'console']),
-    outputs: [...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output)))],
+    outputs,
+    rotation: rotates ? logRotation(outputs, text('log-rotation-config-json')) : undefined,
   };
 }
 

@@ -28,6 +28,7 @@ export class Worker {
   private lastFailure: string | undefined;
   private failuresInRow = 0;
   private lastSuccessMs = 0;
+  private readonly startedMs = Date.now();
 
   constructor(options: WorkerOptions, log: Log, metrics: BackupMetrics, tracer?: Tracer) {
     this.options = options;
@@ -50,6 +51,11 @@ export class Worker {
     this.stopping.abort();
     clearTimeout(this.timer);
     await this.running?.catch(() => undefined);
+  }
+
+  /** Age of the newest backup that is whole. */
+  lagMs(): number {
+    return Date.now() - (this.lastSuccessMs > 0 ? this.lastSuccessMs : this.startedMs);
   }
 
   /** Undefined: all is well. */

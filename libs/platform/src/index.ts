@@ -27,6 +27,7 @@ export {
   flagsOf,
   type LogConfig,
   type LogLevel,
+  logRotation,
   type NodeConfig,
   type NodeConfigOutcome,
   readNodeConfig,
@@ -57,11 +58,14 @@ export { httpRoutes, plainRoutes, type Route, type RouteReply, type RouteTable }
 export { ClientHttp, type ClientHttpOptions, type HttpAccess } from './json-routes.ts';
 export { Listener, type ListenerOptions } from './listener.ts';
 export { localChannelPair } from './local-channel.ts';
+export { isLocal, withLogLevel } from './log-level-route.ts';
+export { type LogRotation, parseLogRotation, rotatedName } from './log-rotation.ts';
 export { Logger } from './logger.ts';
+export { LoopWatch } from './loop-watch.ts';
 export { type MemberRole, memberRoutes, startMember } from './member-role.ts';
 export { type MetricsServer, startMetrics } from './metrics-http.ts';
 export { type Node, readyMessage, startGatewayNode, startMemberNode, startQuoinNode } from './node.ts';
-export { addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
+export { addLogMetrics, addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';
 export { RealRandom } from './random.ts';
 export { RocksBackend, RocksBackends, type RocksOptions } from './rocks-backend.ts';
 export { type Http2Edge, RpcEdge, type RpcEdgeOptions } from './rpc-edge.ts';

@@ -1,7 +1,6 @@
-import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import type { Log, LogFields } from '@quoin/base';
 import type { LogConfig, LogLevel } from './config/node-config.ts';
-import { ConfigError } from './config/values.ts';
+import { FileOutput, journalOutput, type LogOutput, StreamOutput } from './log-output.ts';
 
 const ranks: Readonly<Record<LogLevel, number>> = {
   debug: 0,
@@ -11,6 +10,8 @@ const ranks: Readonly<Record<LogLevel, number>> = {
   panic: 4,
   fatal: 5,
 };
+
+const levels = Object.keys(ranks) as LogLevel[];
 
 /** sd-daemon(3): in front of a line on its stream the journal takes this for the line's priority. */
 const journalPriorities: Readonly<Record<LogLevel, number>> = {
@@ -23,52 +24,79 @@ const journalPriorities: Readonly<Record<LogLevel, number>> = {
 };
 
 interface Output {
-  readonly descriptor: number;
+  readonly to: LogOutput;
   readonly isJournal: boolean;
 }
 
-/**
- * Lines in the shape of etcd's zap logger: `{"level":"info","ts":"…Z","msg":"…",…}`, or tabs for people.
- * Writes are synchronous, so that the last line before a crash is there; a line that cannot be written is lost,
- * because a full log disk must not stop the store.
- */
+/** What all loggers of one process share. */
+interface Shared {
+  rank: number;
+  readonly configured: LogLevel;
+  readonly console: boolean;
+  readonly outputs: readonly Output[];
+  /** Lines by level. */
+  readonly counts: Record<LogLevel, number>;
+}
+
+/** Lines in the shape of etcd's zap logger: `{"level":"info","ts":"…Z","msg":"…",…}`, or tabs for people. */
 export class Logger implements Log {
-  private readonly rank: number;
-  private readonly console: boolean;
-  private readonly outputs: readonly Output[];
+  private readonly shared: Shared;
   private readonly fixed: LogFields;
 
   /** @throws ConfigError when a log file cannot be opened. */
   static open(config: LogConfig, fixed: LogFields = {}): Logger {
+    const isConsole = config.format === 'console';
     const outputs = config.outputs.map((output): Output => {
-      if (output === 'stderr') return { descriptor: 2, isJournal: false };
-      if (output === 'stdout') return { descriptor: 1, isJournal: false };
-      if (output === 'systemd/journal') return journalOutput();
-      try {
-        return { descriptor: openSync(output, 'a', 0o600), isJournal: false };
-      } catch (error) {
-        throw new ConfigError(`cannot open log output ${output}: ${(error as Error).message}`);
-      }
+      if (output === 'stderr') return { to: new StreamOutput(2), isJournal: false };
+      if (output === 'stdout') return { to: new StreamOutput(1), isJournal: false };
+      if (output === 'systemd/journal') return { to: journalOutput(), isJournal: true };
+      const now = (level: LogLevel, message: string, fields: LogFields): string =>
+        lineOf(isConsole, new Date().toISOString(), level, message, fields);
+      const to = new FileOutput(output, {
+        rotation: config.rotation,
+        onTrouble: (message) => new StreamOutput(2).write(now('warn', message, {})),
+        lostLine: (lines) =>
+          now('warn', 'log lines were lost: the disk of the log was full or slow', { lines }),
+      });
+      return { to, isJournal: false };
     });
-    return new Logger(config, outputs, fixed);
+    const counts = { debug: 0, info: 0, warn: 0, error: 0, panic: 0, fatal: 0 };
+    const { level } = config;
+    return new Logger({ rank: ranks[level], configured: level, console: isConsole, outputs, counts }, fixed);
   }
 
-  private constructor(
-    config: Pick<LogConfig, 'level' | 'format'>,
-    outputs: readonly Output[],
-    fixed: LogFields,
-  ) {
-    this.rank = ranks[config.level];
-    this.console = config.format === 'console';
-    this.outputs = outputs;
+  private constructor(shared: Shared, fixed: LogFields) {
+    this.shared = shared;
     this.fixed = fixed;
   }
 
   /** The same outputs with more fields on each line. */
   with(fields: LogFields): Logger {
-    const level = (Object.keys(ranks) as LogLevel[])[this.rank]!;
-    const format = this.console ? 'console' : 'json';
-    return new Logger({ level, format }, this.outputs, { ...this.fixed, ...fields });
+    return new Logger(this.shared, { ...this.fixed, ...fields });
+  }
+
+  get level(): LogLevel {
+    return levels[this.shared.rank]!;
+  }
+
+  /** From now on, for all that share these outputs. */
+  setLevel(level: LogLevel): void {
+    if (level === this.level) return;
+    const before = this.level;
+    this.shared.rank = ranks[level];
+    this.write('info', 'log level changed', { from: before, to: level }, true);
+  }
+
+  /** To debug and back to what was configured. */
+  toggleDebug(): void {
+    this.setLevel(this.level === 'debug' ? this.shared.configured : 'debug');
+  }
+
+  /** Lines by level since the start, and those that could not be written to some output. */
+  counts(): { lines: Readonly<Record<LogLevel, number>>; lost: number } {
+    let lost = 0;
+    for (const { to } of this.shared.outputs) lost += to.lost;
+    return { lines: this.shared.counts, lost };
   }
 
   debug(message: string, fields?: LogFields): void {
@@ -90,48 +118,42 @@ export class Logger implements Log {
   /** The last line of a process that cannot go on. */
   fatal(message: string, fields?: LogFields): void {
     this.write('fatal', message, fields);
+    this.flushNow();
+  }
+
+  /** Before the process ends: what is still in memory. */
+  flushNow(): void {
+    for (const { to } of this.shared.outputs) to.flushNow();
   }
 
   close(): void {
-    for (const { descriptor } of this.outputs) if (descriptor > 2) closeSync(descriptor);
+    for (const { to } of this.shared.outputs) to.close();
   }
 
-  private write(level: LogLevel, message: string, fields: LogFields | undefined): void {
-    if (ranks[level] < this.rank) return;
-    const time = new Date().toISOString();
-    const all = fields === undefined ? this.fixed : { ...this.fixed, ...fields };
-    const line = this.console ? consoleLine(time, level, message, all) : jsonLine(time, level, message, all);
-    for (const { descriptor, isJournal } of this.outputs) {
-      writeLine(descriptor, isJournal ? `<${journalPriorities[level]}>${line}` : line);
-    }
+  private write(
+    level: LogLevel,
+    message: string,
+    fields: LogFields | undefined,
+    always: boolean = ranks[level] >= this.shared.rank,
+  ): void {
+    const { shared, fixed } = this;
+    if (!always) return;
+    shared.counts[level]++;
+    const all = fields === undefined ? fixed : { ...fixed, ...fields };
+    const line = lineOf(shared.console, new Date().toISOString(), level, message, all);
+    for (const { to, isJournal } of shared.outputs)
+      to.write(isJournal ? `<${journalPriorities[level]}>${line}` : line);
   }
 }
 
-/**
- * Systemd names the stream to the journal by device and inode, so that a program can tell whether it is still its stderr.
- *
- * @throws ConfigError
- */
-function journalOutput(): Output {
-  const { dev, ino } = fstatSync(2);
-  if (process.env['JOURNAL_STREAM'] === `${dev}:${ino}`) return { descriptor: 2, isJournal: true };
-  throw new ConfigError(
-    '--log-outputs: systemd/journal needs a stderr that systemd has connected to the journal; use stderr, or run it below systemd-cat',
-  );
-}
-
-const fullPipeTries = 50;
-
-/** A pipe whose reader is slow answers EAGAIN: worth a few tries, but never worth standing still. */
-function writeLine(descriptor: number, line: string): void {
-  let rest: Uint8Array = Buffer.from(line);
-  for (let i = 0; i < fullPipeTries && rest.length > 0; i++) {
-    try {
-      rest = rest.subarray(writeSync(descriptor, rest));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
-    }
-  }
+function lineOf(
+  isConsole: boolean,
+  time: string,
+  level: LogLevel,
+  message: string,
+  fields: LogFields,
+): string {
+  return isConsole ? consoleLine(time, level, message, fields) : jsonLine(time, level, message, fields);
 }
 
 function jsonLine(time: string, level: LogLevel, message: string, fields: LogFields): string {

@@ -1,6 +1,8 @@
 import type { NodeUrl } from './config/urls.ts';
 import { httpRoutes, type RouteTable } from './http-routes.ts';
 import { Listener } from './listener.ts';
+import { withLogLevel } from './log-level-route.ts';
+import type { Logger } from './logger.ts';
 import type { TlsAcceptor } from './tls/tls-acceptor.ts';
 
 export interface MetricsServer {
@@ -9,7 +11,7 @@ export interface MetricsServer {
 }
 
 /**
- * Serves routes on `--listen-metrics-urls`, HTTP/1.1 alone.
+ * Serves routes and the log level on `--listen-metrics-urls`, HTTP/1.1 alone.
  *
  * @throws ConfigError when a port cannot be bound
  */
@@ -17,8 +19,9 @@ export async function startMetrics(
   urls: readonly NodeUrl[],
   routes: RouteTable,
   tls: TlsAcceptor | undefined,
+  log: Logger,
 ): Promise<MetricsServer> {
-  const listener = new Listener({ onHttp2: undefined, onHttp1: httpRoutes(routes), tls });
+  const listener = new Listener({ onHttp2: undefined, onHttp1: withLogLevel(log, httpRoutes(routes)), tls });
   const ports = await listener.listen(urls);
   return { ports, stop: () => listener.destroy() };
 }

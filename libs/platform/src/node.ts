@@ -11,7 +11,7 @@ import type { Logger } from './logger.ts';
 import { LoopWatch } from './loop-watch.ts';
 import { type MemberRole, memberRoutes, startMember } from './member-role.ts';
 import { startMetrics } from './metrics-http.ts';
-import { addProcessMetrics } from './process-metrics.ts';
+import { addLogMetrics, addProcessMetrics } from './process-metrics.ts';
 import type { Running } from './run.ts';
 import { openTls, type TlsPlanes } from './tls/node-tls.ts';
 
@@ -29,11 +29,11 @@ export interface Node extends Running {
 
 /** A replica alone: peers and gateways on the peer port. */
 export async function startMemberNode(config: NodeConfig, log: Logger): Promise<Node> {
-  const registry = processRegistry(config);
+  const registry = processRegistry(config, log);
   const { dir, tls, member } = await openMember(config, log);
   const watch = new LoopWatch();
   const routes = memberRoutes(member, [member.metrics, registry], log, { event_loop: watch.check });
-  const stopMetrics = await serveMetrics(config, routes, member, tls);
+  const stopMetrics = await serveMetrics(config, routes, member, tls, log);
   const peerUrls = boundUrls(config.listenPeerUrls, member.peerPorts);
   log.info('serving peers and gateways', { name: config.name, 'peer-urls': peerUrls, 'data-dir': dir.path });
   return {
@@ -52,13 +52,13 @@ export async function startMemberNode(config: NodeConfig, log: Logger): Promise<
 
 /** A stateless server of the client API. */
 export async function startGatewayNode(config: NodeConfig, log: Logger): Promise<Node> {
-  const registry = processRegistry(config);
+  const registry = processRegistry(config, log);
   const tls = openTls(config, log);
   const watch = new LoopWatch();
   const checks = { event_loop: watch.check };
   const gateway = await startGateway(config, log, undefined, [registry], tls, checks);
   const routes = clientRoutes(gateway.gateway, [gateway.metrics, registry]);
-  const stopMetrics = await serveMetrics(config, routes, gateway, tls);
+  const stopMetrics = await serveMetrics(config, routes, gateway, tls, log);
   const clientUrls = boundUrls(config.listenClientUrls, gateway.clientPorts);
   log.info('serving clients', { name: config.name, 'client-urls': clientUrls, members: config.members });
   return {
@@ -76,7 +76,7 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
 
 /** Every role in one process, as etcd is. The gateway leaves first and needs the member to answer what is under way. */
 export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<Node> {
-  const registry = processRegistry(config);
+  const registry = processRegistry(config, log);
   const { dir, tls, member } = await openMember(config, log);
   const watch = new LoopWatch();
   let gateway: GatewayRole;
@@ -85,7 +85,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
     const checks = { event_loop: watch.check };
     gateway = await startGateway(config, log, member, [member.metrics, registry], tls, checks);
     const routes = clientRoutes(gateway.gateway, [gateway.metrics, member.metrics, registry]);
-    stopMetrics = await serveMetrics(config, routes, gateway, tls);
+    stopMetrics = await serveMetrics(config, routes, gateway, tls, log);
   } catch (error) {
     await member.stop();
     dir.release();
@@ -152,10 +152,11 @@ function gatewayLine({ gateway }: GatewayRole): string {
   return `${reads}, ${leader === 0n ? 'no leader' : `leader ${named(leader)}`}`;
 }
 
-function processRegistry(config: NodeConfig): MetricRegistry {
+function processRegistry(config: NodeConfig, log: Logger): MetricRegistry {
   const registry = new MetricRegistry();
   addProcessMetrics(registry, config.metrics === 'extensive');
   addServerMetrics(registry, config);
+  addLogMetrics(registry, log);
   return registry;
 }
 
@@ -180,10 +181,11 @@ async function serveMetrics(
   routes: RouteTable,
   role: MemberRole | GatewayRole,
   tls: TlsPlanes,
+  log: Logger,
 ): Promise<() => void> {
   if (config.listenMetricsUrls.length === 0) return () => {};
   try {
-    const server = await startMetrics(config.listenMetricsUrls, routes, tls.client);
+    const server = await startMetrics(config.listenMetricsUrls, routes, tls.client, log);
     return () => server.stop();
   } catch (error) {
     await role.stop();

@@ -1,7 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import { getHeapStatistics } from 'node:v8';
-import { LabelledMetric, type Metric, type MetricRegistry, NumberMetric, renderMetrics } from '@quoin/base';
+import {
+  LabelledMetric,
+  type Metric,
+  type MetricRegistry,
+  NumberMetric,
+  renderMetrics,
+  ScrapedMetric,
+} from '@quoin/base';
+import type { Logger } from './logger.ts';
 
 /** How finely the event loop's delay is sampled; a delay shorter than this is not seen. */
 const loopResolutionMs = 10;
@@ -148,6 +156,20 @@ function descriptorLimit(): number {
   } catch {
     return 0;
   }
+}
+
+/** How much is logged, and whether the disk of the log takes it. */
+export function addLogMetrics(registry: MetricRegistry, log: Logger): void {
+  registry.add(
+    new ScrapedMetric('counter', 'quoin_log_lines_total', 'Lines logged, by level.', ['level'], () =>
+      Object.entries(log.counts().lines).map(([level, lines]) => [[level], lines] as const),
+    ),
+  );
+  registry.counter(
+    'quoin_log_lines_lost_total',
+    'Lines that no log has: its disk was full, or its reader slow.',
+    () => log.counts().lost,
+  );
 }
 
 export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';

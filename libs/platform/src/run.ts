@@ -71,6 +71,8 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
     });
     process.exit(1);
   };
+  process.on('exit', () => log.flushNow());
+  process.on('SIGUSR2', () => log.toggleDebug());
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
   const manager = ServiceManager.fromEnvironment(process.env, log);

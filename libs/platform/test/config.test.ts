@@ -301,6 +301,7 @@ function otherValue(spec: FlagSpec): string {
 /** Without these such a flag has nothing to act on, which is a notice of its own. */
 const companions: Readonly<Record<string, string[]>> = {
   'audit-log-reads': ['--audit-log=x'],
+  'enable-log-rotation': ['--log-outputs=/tmp/x.log'],
   'client-cert-auth': ['--cert-file=c', '--key-file=k'],
   'auto-tls': ['--listen-metrics-urls=https://127.0.0.1:1'],
 };

@@ -342,19 +342,12 @@ const loggingFlags: readonly Row[] = [
   ['log-outputs', 'list', 'default', 'stderr, stdout, systemd/journal, or file names; default is stderr.'],
   ['log-level', 'string', 'info', 'debug, info, warn, error, panic or fatal.'],
   ['log-format', 'string', 'json', 'json or console.'],
-  [
-    'enable-log-rotation',
-    'bool',
-    'false',
-    'Rotate the log file.',
-    later('log rotation is not built yet; use logrotate'),
-  ],
+  ['enable-log-rotation', 'bool', 'false', 'Begin a new log file when it grows too large.'],
   [
     'log-rotation-config-json',
     'string',
     '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}',
-    'How to rotate the log file.',
-    later('log rotation is not built yet; use logrotate'),
+    'When to begin a new one (maxsize in MiB), and which old ones are kept (maxage in days, maxbackups).',
   ],
   [
     'warning-unary-request-duration',

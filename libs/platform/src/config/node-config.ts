@@ -1,5 +1,6 @@
 import type { FairUse } from '@quoin/contracts';
 import type { KeySource } from '../encryption/key-ring.ts';
+import { type LogRotation, parseLogRotation } from '../log-rotation.ts';
 import { bcryptCostMax, bcryptCostMin } from '../passwords.ts';
 import { parseFairUse } from './fair-use-file.ts';
 import { type FeatureGates, featureGates } from './feature-gates.ts';
@@ -17,6 +18,8 @@ export interface LogConfig {
   readonly format: 'json' | 'console';
   /** `stderr`, `stdout`, `systemd/journal` or a file name. */
   readonly outputs: readonly string[];
+  /** Of the one file among them; undefined: none. */
+  readonly rotation?: LogRotation | undefined;
 }
 
 /** All that a node of any role was told, checked. What a role does not have is empty. */
@@ -205,7 +208,7 @@ function build(
     audit: auditOf(v, notices),
     unsafeNoFsync: v.bool('unsafe-no-fsync'),
     metrics: v.oneOf('metrics', ['basic', 'extensive']),
-    log: logConfig(v),
+    log: logConfig(v, notices),
     tracing: tracingOf(v, name, env),
   };
 }
@@ -467,17 +470,32 @@ function clientTuning(v: Values): ClientTuning {
   return tuning;
 }
 
-function logConfig(v: Values): LogConfig {
+function logConfig(v: Values, notices: string[]): LogConfig {
   const given = v.list('log-outputs');
   if (given.length === 0) throw new ConfigError('--log-outputs must not be empty');
   if (given.includes('default') && given.length > 1) {
     throw new ConfigError('--log-outputs: default must stand alone');
   }
+  const rotates = v.bool('enable-log-rotation');
+  if (!rotates && v.isSet('log-rotation-config-json'))
+    notices.push('--log-rotation-config-json has no effect: --enable-log-rotation is not given');
+  const outputs = [...new Set(given.map((output) => (output === 'default' ? 'stderr' : output)))];
   return {
+    rotation: rotates ? logRotation(outputs, v.text('log-rotation-config-json')) : undefined,
     level: v.oneOf('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
     format: v.oneOf('log-format', ['json', 'console']),
-    outputs: [...new Set(given.map((output) => (output === 'default' ? 'stderr' : output)))],
+    outputs,
   };
+}
+
+/** As with etcd there must be one file, and no second one. */
+export function logRotation(outputs: readonly string[], json: string): LogRotation {
+  const files = outputs.filter((output) => !/^(stderr|stdout|systemd\/journal)$/.test(output));
+  if (files.length !== 1)
+    throw new ConfigError(
+      `--enable-log-rotation needs exactly one file in --log-outputs (there are ${files.length})`,
+    );
+  return parseLogRotation(json);
 }
 
 /** Flags first; where they are not set, OpenTelemetry's own variables. */
