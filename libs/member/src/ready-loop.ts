@@ -109,8 +109,8 @@ export class ReadyLoop {
   /** Appends that the log has not answered yet, and when the first of them was given or the one before it answered. */
   private appends: number;
   private appendMs: number;
-  /** Where the time of one apply ends and that of the next begins. */
-  private applyMs: number;
+  /** Where the time of one apply ends and that of the next begins: the newest reading of the clock while entries are applied. */
+  applyMs: number;
   private snapshotPeers: bigint[];
   private offered: { index: number; decided: (taken: boolean) => void } | undefined;
   private installing: boolean;

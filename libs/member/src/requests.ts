@@ -294,8 +294,9 @@ export class Requests {
     const { method, startedMs, servedMs } = call;
     // Of the others each takes as long as it takes: snapshots, history, and what gateways ask for themselves.
     if (method >= Method.watchHistory || method === Method.snapshot) return;
-    const { clock, metrics, config } = this.parts;
-    const nowMs = clock.monotonicMs();
+    const { clock, loop, metrics, config } = this.parts;
+    // The apply that answers has just read the clock.
+    const nowMs = servedMs === 0 && loop.applyMs > startedMs ? loop.applyMs : clock.monotonicMs();
     const durationMs = nowMs - startedMs;
     if (servedMs === 0 || method !== Method.txn) metrics.requestSeconds.observe(method, success, durationMs);
     else metrics.requestSeconds.observeReadonlyTxn(success, durationMs);
