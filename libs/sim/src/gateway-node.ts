@@ -47,11 +47,15 @@ export class SimStream {
 }
 
 /** `homeUrl`: the member that it reads from while that is healthy. */
-export type SimGatewayOptions = Partial<GatewayLimits> & { readonly homeUrl?: string };
+export type SimGatewayOptions = Partial<GatewayLimits> & {
+  readonly homeUrl?: string;
+  readonly extensiveMetrics?: boolean;
+};
 
 export class SimGateway {
   readonly host: SimHost;
   readonly gateway: Gateway;
+  readonly metrics = new MetricRegistry();
   /** What the next calls come with: a token, or the name in a verified certificate. */
   token = '';
   certUser = '';
@@ -71,7 +75,7 @@ export class SimGateway {
         random: new Prng(cluster.prng.u32()),
         log,
         tracer: undefined,
-        metrics: new MetricRegistry(),
+        metrics: this.metrics,
         dial: (url) => cluster.network.dial(this.host, addresses.get(url) ?? url),
       },
     );
