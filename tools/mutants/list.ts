@@ -136,8 +136,8 @@ export const mutants: readonly Mutant[] = [
     name: 'compaction-takes-live-revision',
     about: 'A version that is still alive at the compact revision is removed.',
     file: 'libs/mvcc/src/compaction.ts',
-    find: 'if (readCounterBE(value, 0) > target) {',
-    replace: 'if (readCounterBE(value, 0) > target + 4) {',
+    find: 'if (historyEnd(chain.value, i) > target) {',
+    replace: 'if (historyEnd(chain.value, i) > target + 4) {',
   },
   {
     name: 'watch-resumes-one-late',

@@ -1,11 +1,15 @@
-import { concatBytes, latin1, readCounterBE } from '@quoin/base';
+import { latin1 } from '@quoin/base';
 import { RecordReader, recordUserKey } from './event-log.ts';
 import {
   cellKeyValue,
   cellSub,
   encodeFinished,
   finishedKey,
+  historyCell,
+  historyCount,
+  historyEnd,
   historyKey,
+  historyPart,
   isLargeCell,
   keySuccessor,
   noRedo,
@@ -16,6 +20,7 @@ import {
   tombstoneBytes,
 } from './layout.ts';
 import type { Materialiser } from './materialise.ts';
+import { type Chain, chainIndex, findChain } from './past-scan.ts';
 import type { StoreState } from './state.ts';
 
 /** Sets the compact revision; what it takes away is gone for readers at once. */
@@ -26,15 +31,20 @@ export function setCompactRevision(state: StoreState, revision: number): 'compac
   return undefined;
 }
 
+/** Of H entries in memory while a compaction goes on: up to 0.7 KB each. */
+const chainsMax = 8_192;
+
 /**
  * Removes what no reader at or after the compact revision C can see, entry by entry of R, oldest first. A step is one
  * commit of its own, so it may be cut off anywhere: what is left of R says where to go on. Before that, all events up to C
  * leave the overlay for L and H.
  *
  *   for each event of an R entry that begins below C, up to C:
- *     the version it replaced (prevMod)    died at or before C        → its H entry and V entry go
- *     the version it put, if superseded    by a revision ≤ C          → its H entry and V entry go
- *                                          by a revision > C          → the cell moves from R into H, if R goes
+ *     the version it replaced (prevMod)    died at or before C        → it goes: its V entry, its H entry with the last version
+ *                                                                       in that
+ *     the version it put, if superseded    by a revision ≤ C          → it goes likewise
+ *                                          by a revision > C          → its H entry begins with it from now on; the cell
+ *                                                                       moves from R into H, if R goes
  *     the version it put, if it is latest                             → nothing: L has it
  *   then the R entry goes, unless it also holds events of C or later
  *   last, for each event of R entries that begin with C: the version it replaced goes
@@ -51,6 +61,13 @@ export class Compaction {
   private removedBytes = 0;
   /** H entries with a cell that this step has removed. */
   private readonly replaced = new Set<string>();
+  /** H entries that were looked at, by key: the next version of the key is mostly in the same one. */
+  private readonly chains = new Map<string, Chain>();
+  /** The events of older versions have gone. */
+  private oldestEvent = 0;
+  private target = 0;
+  /** No later version has its cell in H. */
+  private cellsUntil: number;
   /** Nothing of R is left below it. Starting over would walk all that was deleted before. */
   private from: Uint8Array = Uint8Array.of(prefix.events);
 
@@ -59,6 +76,8 @@ export class Compaction {
   constructor(state: StoreState, materialiser: Materialiser) {
     this.state = state;
     this.materialiser = materialiser;
+    this.cellsUntil = this.finished ? state.finishedRevision : Number.MAX_SAFE_INTEGER;
+    this.target = state.compactRevision;
   }
 
   get finished(): boolean {
@@ -71,6 +90,12 @@ export class Compaction {
     if (this.finished) return 'idle';
     if (state.pins > 0 || state.uncommitted) return 'more';
     const target = state.compactRevision;
+    if (target !== this.target) {
+      this.cellsUntil = Math.max(this.target, state.finishedRevision);
+      this.target = target;
+    }
+    // Until then what was placed before the start may be placed once more, in other entries.
+    if (!this.materialiser.beyondStart) this.chains.clear();
     if (this.materialiser.step(maxEvents, target) > 0) return 'more';
     // What leaves R below could not be had from there again.
     if (state.storedMaterialised < target) state.store(noRedo);
@@ -108,7 +133,9 @@ export class Compaction {
     }
     if (atEnd) this.put(finishedKey, encodeFinished(target, false));
     this.write();
-    if (atEnd) this.state.finishedButLast = false;
+    if (!atEnd) return;
+    this.state.finishedButLast = false;
+    this.chains.clear();
   }
 
   private write(): void {
@@ -127,6 +154,7 @@ export class Compaction {
     let events = 0;
     let straddling: Uint8Array | undefined;
     let atEnd = true;
+    this.oldestEvent = Number.MAX_SAFE_INTEGER;
     this.state.backend.scan(from, revisionKey(prefix.events, end, 0), false, (key, block) => {
       if (events >= maxEvents) {
         atEnd = false;
@@ -136,6 +164,7 @@ export class Compaction {
       let last = 0;
       while (records.next()) {
         last = records.revision;
+        if (last < this.oldestEvent) this.oldestEvent = last;
         events++;
       }
       const copy = block.slice();
@@ -150,42 +179,71 @@ export class Compaction {
   private removeAround(target: number, isWhole: boolean): void {
     const { records, state } = this;
     const key = recordUserKey(records);
-    if (records.prevMod !== 0) this.removeReplaced(key, records.prevMod);
-    if (records.revision === target) return;
-    // What an earlier compaction looked at already may still be here, in an entry that it had to leave.
-    const isNew = records.revision >= state.finishedRevision;
-    if (records.isDelete()) {
-      if (isNew) this.removedBytes += tombstoneBytes(key.length);
+    const { prevMod, revision } = records;
+    // Younger ones are removed by their own event.
+    if (prevMod !== 0 && prevMod < this.oldestEvent && prevMod <= this.cellsUntil)
+      this.removeReplaced(key, prevMod);
+    if (records.isDelete() || records.shadowed) {
+      // What an earlier compaction looked at already may still be here, in an entry that it had to leave.
+      if (revision === target || revision < state.finishedRevision) return;
+      if (records.isDelete()) this.removedBytes += tombstoneBytes(key.length);
+      else this.removeVersion(revision, records.cell());
       return;
     }
-    if (records.shadowed) {
-      if (isNew) this.removeVersion(records.revision, records.cell());
-      return;
-    }
-    const entryKey = historyKey(key, records.revision);
-    const value = state.backend.get(entryKey);
-    if (value === undefined || value.length > 8) return;
-    if (readCounterBE(value, 0) > target) {
+    const name = latin1(key);
+    const chain = this.chainOf(name, key, revision);
+    if (chain === undefined) return;
+    const i = chainIndex(chain, revision);
+    if (historyEnd(chain.value, i) > target) {
       // While the R entry stays, it has the cell.
-      if (isWhole) this.put(entryKey, concatBytes([value, records.cell()]));
-    } else {
-      this.put(entryKey, null);
-      this.removeVersion(records.revision, records.cell());
+      this.chains.delete(name);
+      this.keepFrom(key, revision, chain, i, isWhole ? records.cell() : undefined);
+      return;
     }
+    this.removeVersion(revision, records.cell());
+    if (i < historyCount(chain.value) - 1) return;
+    this.chains.delete(name);
+    this.put(historyKey(key, chain.mod), null);
   }
 
-  /** Only versions whose events went in an earlier compaction still have an entry, with the cell in it. */
+  private chainOf(name: string, key: Uint8Array, mod: number): Chain | undefined {
+    const { chains } = this;
+    const known = chains.get(name);
+    if (known !== undefined && chainIndex(known, mod) >= 0) return known;
+    const found = findChain(this.state.backend, key, mod);
+    if (found === undefined || historyCount(found.value) === 1) return found;
+    if (chains.size >= chainsMax) chains.delete(chains.keys().next().value!);
+    chains.set(name, found);
+    return found;
+  }
+
+  /** Version `i` of the chain, `mod`, is the oldest one of its key that stays. */
+  private keepFrom(
+    key: Uint8Array,
+    mod: number,
+    chain: Chain,
+    i: number,
+    cell: Uint8Array | undefined,
+  ): void {
+    if (i === 0 && (cell === undefined || historyCell(chain.value) !== undefined)) return;
+    if (i > 0) this.put(historyKey(key, chain.mod), null);
+    this.put(historyKey(key, mod), historyPart(chain.value, i, historyCount(chain.value), cell));
+  }
+
+  /** Only versions whose events went in an earlier step still have an entry, with the cell in it. */
   private removeReplaced(key: Uint8Array, mod: number): void {
     const entryKey = historyKey(key, mod);
     const value = this.state.backend.get(entryKey);
     if (value === undefined) return;
-    this.put(entryKey, null);
-    if (value.length === 8) return;
+    // Those that followed it are removed by their own events.
+    if (historyCount(value) === 1) this.put(entryKey, null);
+    const cell = historyCell(value);
+    if (cell === undefined) return;
     // Several changes of one key in one transaction name the same version.
     const name = latin1(entryKey);
     if (this.replaced.has(name)) return;
     this.replaced.add(name);
-    this.removeVersion(mod, value.subarray(8));
+    this.removeVersion(mod, cell);
   }
 
   /** What is left of a version once nothing refers to it any more. */

@@ -260,6 +260,14 @@ export class RecordReader {
   }
 }
 
+export function isDeleteRecord(chunk: Uint8Array, recordStart: number): boolean {
+  return chunk[recordStart + recordHeadBytes] === 0x08;
+}
+
+export function isShadowedRecord(chunk: Uint8Array, recordStart: number): boolean {
+  return (chunk[recordStart + 16]! & recordFlag.shadowed) !== 0;
+}
+
 /** Marks a record of the running transaction and returns its prevMod. */
 export function shadowRecord(chunk: Uint8Array, recordStart: number): number {
   chunk[recordStart + 16]! |= recordFlag.shadowed;

@@ -2,7 +2,7 @@
  * What the backend's entries look like: one keyspace, told apart by the first byte.
  *
  *   'A' lease(8) key                 → (empty)                    key is attached to lease
- *   'H' escaped(key) ~mod(8)         → next(8) [cell]             superseded version, alive in [mod, next)
+ *   'H' escaped(key) ~mod(8)         → end(8), … [cell]           superseded versions, one after the other (see below)
  *   'L' key                          → cell                       latest materialised version of a live key
  *   'M' 's' / 'M' 'c'                → state / finished compaction
  *   'R' revision(8) sub(4)           → records [state]            events from there on (event-log.ts)
@@ -149,6 +149,61 @@ export function historyUserKey(entryKey: Uint8Array): Uint8Array {
   return out;
 }
 
+/** Versions in one H entry at most. */
+export const historyChainMax = 64;
+
+/*
+ * The value of an H entry: until when each of up to 64 versions of a key was alive, the first of them from the mod in the
+ * entry's key on, each other one from the end of the one before it on.
+ *
+ *   n − 1 (1) · end of the 1st (7) · end of the 2nd (8) … end of the nth (8) · [cell of the 1st, when R has lost it]
+ *
+ * A revision leaves the first of its eight bytes free, so a single version is its end as it is. A version is in one entry only.
+ */
+export function encodeHistory(ends: readonly number[], cell: Uint8Array = noKey): Uint8Array {
+  const out = new Uint8Array(8 * ends.length + cell.length);
+  for (let i = 0; i < ends.length; i++) writeCounterBE(out, 8 * i, ends[i]!);
+  out[0] = ends.length - 1;
+  out.set(cell, 8 * ends.length);
+  return out;
+}
+
+/** Versions in the entry. */
+export function historyCount(value: Uint8Array): number {
+  return value[0]! + 1;
+}
+
+/** Until when version `i` was alive. */
+export function historyEnd(value: Uint8Array, i: number): number {
+  if (i > 0) return readCounterBE(value, 8 * i);
+  return (readU32BE(value, 0) & 0xff_ffff) * 0x1_0000_0000 + readU32BE(value, 4);
+}
+
+/** The revision that put version `i`; `mod` is the entry's. */
+export function historyModAt(mod: number, value: Uint8Array, i: number): number {
+  return i === 0 ? mod : historyEnd(value, i - 1);
+}
+
+/** Which version is the newest one that is not newer than `revision`, itself not below the entry's mod. */
+export function historyPosition(value: Uint8Array, revision: number): number {
+  let i = historyCount(value) - 1;
+  while (i > 0 && historyEnd(value, i - 1) > revision) i--;
+  return i;
+}
+
+/** The first version's cell, as a view; undefined when R has it. */
+export function historyCell(value: Uint8Array): Uint8Array | undefined {
+  const end = 8 * historyCount(value);
+  return value.length === end ? undefined : value.subarray(end);
+}
+
+/** The entry's value for its versions from ≤ i < to alone; with the cell that it has, or the given one, of the first. */
+export function historyPart(value: Uint8Array, from: number, to: number, cell?: Uint8Array): Uint8Array {
+  const ends: number[] = [];
+  for (let i = from; i < to; i++) ends.push(historyEnd(value, i));
+  return encodeHistory(ends, from === 0 ? (historyCell(value) ?? cell) : cell);
+}
+
 /** A range of user keys as half-open bounds of L entries. Empty when low ≥ high. */
 export interface KeyBounds {
   readonly low: Uint8Array;
@@ -204,7 +259,9 @@ export function tombstoneBytes(keyBytes: number): number {
   return 1 + uintSize(keyBytes) + keyBytes + 18 + 16;
 }
 
-const stateFormat = 3;
+/** 3: one version to each H entry, which 4 reads as it is. */
+const stateFormat = 4;
+const oldestStateFormat = 3;
 const stateBytes = 65;
 const deleted = 0xffff_ffff;
 
@@ -256,9 +313,10 @@ export const noRedo: Redo = { keys: [], values: [] };
 
 /** @throws Error when it is of another format or damaged. */
 export function decodeState(bytes: Uint8Array): StoredState {
-  if (bytes[0] !== stateFormat || bytes.length < stateBytes) {
+  const format = bytes[0] ?? 0;
+  if (format < oldestStateFormat || format > stateFormat || bytes.length < stateBytes) {
     throw new Error(
-      `store state has format ${bytes[0]} and ${bytes.length} bytes; this version reads ${stateFormat}`,
+      `store state has format ${format} and ${bytes.length} bytes; this version reads ${oldestStateFormat} to ${stateFormat}`,
     );
   }
   return {

@@ -1,10 +1,15 @@
-import { concatBytes } from '@quoin/base';
 import { RecordReader } from './event-log.ts';
-import { encodeCounter, historyKey, prefix, prefixedKey } from './layout.ts';
+import {
+  encodeHistory,
+  historyChainMax,
+  historyKey,
+  historyLow,
+  historyPart,
+  prefix,
+  prefixedKey,
+} from './layout.ts';
+import { type Chain, chainIndex, findChain } from './past-scan.ts';
 import type { StoreState } from './state.ts';
-
-/** Versions of one key that are noted at once. */
-const chainMax = 32;
 
 /**
  * Takes the oldest events out of the overlay, each into the place where reads find it from then on:
@@ -16,16 +21,23 @@ const chainMax = 32;
  *   a deletion                                  → out of L, also when the key is there again: nothing in H would say
  *                                                 that a stale version was gone once compaction has been there
  *
- * H comes before L, so that no version is lost between them. All of it is idempotent: after a crash the same events are
- * in the overlay again, and what was written for them is written again or found.
+ * H comes before L, so that no version is lost between them. After a restart the same events are in the overlay again: what
+ * was written for them is found or written again, in entries that may begin elsewhere and know more than those before.
  */
 export class Materialiser {
   private readonly state: StoreState;
   private readonly record = new RecordReader();
-  private readonly after = new RecordReader();
+  /** Events up to here may have been placed before: they were in the overlay when the store was opened. */
+  private readonly placedUntil: number;
 
   constructor(state: StoreState) {
     this.state = state;
+    this.placedUntil = state.revision;
+  }
+
+  /** What comes out of the overlay from now on has never been placed. */
+  get beyondStart(): boolean {
+    return this.state.evicted >= this.placedUntil;
   }
 
   /** Takes out up to so many committed events, those of revisions up to `until`. Returns how many. */
@@ -59,48 +71,59 @@ export class Materialiser {
   }
 
   /**
-   * Notes the ends of the version that the record put and of those that followed it: their entries are neighbours, and
-   * what one insertion has brought into the processor's cache serves the others. `after` stands at the record that
-   * ended the first one.
+   * Notes the ends of the version that the record put and of those that followed it, in one entry: for keys that change
+   * often it is one for many changes. `next` is the record that ended the first one.
    */
   private noteChain(key: Uint8Array, next: number): void {
     const { backend, overlay, stats } = this.state;
-    const { after } = this;
-    let mod = this.record.revision;
-    for (let left = chainMax; left > 0 && next >= 0 && !overlay.isNoted(next); left--) {
+    const ends: number[] = [];
+    while (ends.length < historyChainMax && next >= 0 && !overlay.isNoted(next)) {
       overlay.note(next);
-      backend.put(historyKey(key, mod), encodeCounter(after.revision));
-      stats.materialisedHistory++;
-      mod = after.revision;
-      if (after.isDelete()) return;
+      ends.push(overlay.revisionOf(next));
+      if (overlay.isDelete(next)) break;
       next = this.successor(next);
     }
+    const mod = this.record.revision;
+    const before = mod <= this.placedUntil ? findChain(backend, key, mod) : undefined;
+    backend.put(historyKey(key, mod), encodeHistory(ends));
+    stats.materialisedHistory += ends.length;
+    if (mod <= this.placedUntil) this.separate(key, mod, before);
   }
 
-  /** The event that replaced this one's version, or -1; `after` stands at it. */
+  /** What earlier entries say of the versions from `mod` on: it is in the new entry, or is noted again. */
+  private separate(key: Uint8Array, mod: number, before: Chain | undefined): void {
+    const { backend } = this.state;
+    if (before !== undefined && before.mod < mod)
+      backend.put(historyKey(key, before.mod), historyPart(before.value, 0, chainIndex(before, mod)));
+    const later: Uint8Array[] = [];
+    backend.scan(historyLow(key), historyKey(key, mod), false, (entryKey) => {
+      later.push(entryKey.slice());
+      return true;
+    });
+    for (const entryKey of later) backend.put(entryKey, null);
+  }
+
+  /** The event that replaced this one's version, or -1. */
   private successor(number: number): number {
     const { overlay } = this.state;
     let next = overlay.newerOf(number);
-    for (; next >= 0; next = overlay.newerOf(next)) {
-      overlay.read(next, this.after);
-      if (!this.after.shadowed) break;
-    }
+    while (next >= 0 && overlay.isShadowed(next)) next = overlay.newerOf(next);
     return next;
   }
 
   /** The version `mod`, of an event that left the overlay as the latest one, was alive until `end`. */
   private noteEnd(key: Uint8Array, mod: number, end: number): void {
     const { state } = this;
-    let value = encodeCounter(end);
+    if (end <= this.placedUntil && findChain(state.backend, key, mod) !== undefined) return;
+    let cell: Uint8Array | undefined;
     if (mod < state.compactRevision) {
       // R may not have it. If it is not in L either, this has been done before, in another life.
-      const cell = state.engineCell(key);
+      cell = state.engineCell(key);
       if (cell === undefined) return;
       state.reader.readHead(cell, 0);
       if (state.reader.modRevision !== mod) return;
-      value = concatBytes([value, cell]);
     }
-    state.backend.put(historyKey(key, mod), value);
+    state.backend.put(historyKey(key, mod), encodeHistory([end], cell));
     state.stats.materialisedHistory++;
   }
 }

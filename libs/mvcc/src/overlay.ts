@@ -5,13 +5,14 @@
  *                                                     ▲ oldest                   newest ▲
  *
  * It holds where records are, not copies of them: the bytes are those that R was given. No object per key or record,
- * so that it may be large: 20 bytes a record, about 24 a key, in typed arrays.
+ * so that it may be large: 25 bytes a record, about 24 a key, in typed arrays.
  *
  *   table (hash) → entry (one per key) → newest record ⇄ older record of the key ⇄ …
  *   order: entries by key
  */
 
-import { RecordReader } from './event-log.ts';
+import { readCounterBE } from '@quoin/base';
+import { isDeleteRecord, isShadowedRecord, RecordReader } from './event-log.ts';
 import { KeyOrder } from './key-order.ts';
 
 const noBytes: Uint8Array = new Uint8Array(0);
@@ -23,6 +24,15 @@ export const seen = {
   /** It is too new; what it replaced is what the reader sees: its prevMod, 0 for nothing. */
   before: 1,
 } as const;
+
+/** What is known of a record beside its place. */
+const recordIs = { noted: 1, delete: 2, shadowed: 4 } as const;
+
+function flagsOf(chunk: Uint8Array, at: number): number {
+  return (
+    (isDeleteRecord(chunk, at) ? recordIs.delete : 0) | (isShadowedRecord(chunk, at) ? recordIs.shadowed : 0)
+  );
+}
 
 export class Overlay {
   /** Bytes of the records in it. */
@@ -39,8 +49,9 @@ export class Overlay {
   private older: Uint32Array = new Uint32Array(256);
   private newer: Uint32Array = new Uint32Array(256);
   private entryOf: Uint32Array = new Uint32Array(256);
-  /** The version that the record replaced has been noted in H. */
-  private noted: Uint8Array = new Uint8Array(256);
+  /** Of records, so that a walk along a key's does not fetch them from all over the memory. */
+  private revisions: Float64Array = new Float64Array(256);
+  private flags: Uint8Array = new Uint8Array(256);
   /** Entries; a free one links to the next free through `newest`. */
   private newest: Uint32Array = new Uint32Array(256);
   private hashes: Uint32Array = new Uint32Array(256);
@@ -72,7 +83,7 @@ export class Overlay {
 
   /** What the arrays need beside the records' bytes. */
   get tableBytes(): number {
-    return this.places.length * 17 + this.newest.length * 8 + this.slots.length * 4;
+    return this.places.length * 25 + this.newest.length * 8 + this.slots.length * 4;
   }
 
   /** Takes in the record of `key` at `at` in `chunk`: the newest one. */
@@ -84,7 +95,8 @@ export class Overlay {
     const i = record & this.mask;
     this.places[i] = ((this.base + chunks.length - 1) << 16) | at;
     this.newer[i] = record;
-    this.noted[i] = 0;
+    this.revisions[i] = readCounterBE(chunk, at);
+    this.flags[i] = flagsOf(chunk, at);
     this.next = (record + 1) >>> 0;
     this.bytes += bytes;
     let entry = this.find(key, hash);
@@ -130,12 +142,29 @@ export class Overlay {
     return after === record ? -1 : after;
   }
 
+  revisionOf(record: number): number {
+    return this.revisions[record & this.mask]!;
+  }
+
+  isDelete(record: number): boolean {
+    return (this.flags[record & this.mask]! & recordIs.delete) !== 0;
+  }
+
+  isShadowed(record: number): boolean {
+    return (this.flags[record & this.mask]! & recordIs.shadowed) !== 0;
+  }
+
+  shadow(record: number): void {
+    this.flags[record & this.mask]! |= recordIs.shadowed;
+  }
+
+  /** The version that the record replaced is in H. */
   isNoted(record: number): boolean {
-    return this.noted[record & this.mask] === 1;
+    return (this.flags[record & this.mask]! & recordIs.noted) !== 0;
   }
 
   note(record: number): void {
-    this.noted[record & this.mask] = 1;
+    this.flags[record & this.mask]! |= recordIs.noted;
   }
 
   /** Points the reader at a record. */
@@ -280,18 +309,17 @@ export class Overlay {
 
   private growRecords(): void {
     const { mask, first, next } = this;
-    const grow = (old: Uint32Array): Uint32Array => {
-      const out = new Uint32Array(2 * old.length);
+    const grow = <T extends Uint32Array | Float64Array | Uint8Array>(old: T, out: T): T => {
       for (let r = first; r !== next; r = (r + 1) >>> 0) out[r & (2 * mask + 1)] = old[r & mask]!;
       return out;
     };
-    this.places = grow(this.places);
-    this.older = grow(this.older);
-    this.newer = grow(this.newer);
-    this.entryOf = grow(this.entryOf);
-    const noted = new Uint8Array(2 * this.noted.length);
-    for (let r = first; r !== next; r = (r + 1) >>> 0) noted[r & (2 * mask + 1)] = this.noted[r & mask]!;
-    this.noted = noted;
+    const length = 2 * (mask + 1);
+    this.places = grow(this.places, new Uint32Array(length));
+    this.older = grow(this.older, new Uint32Array(length));
+    this.newer = grow(this.newer, new Uint32Array(length));
+    this.entryOf = grow(this.entryOf, new Uint32Array(length));
+    this.revisions = grow(this.revisions, new Float64Array(length));
+    this.flags = grow(this.flags, new Uint8Array(length));
     this.mask = 2 * mask + 1;
   }
 

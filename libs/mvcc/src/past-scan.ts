@@ -1,9 +1,13 @@
-import { readCounterBE } from '@quoin/base';
+import type { Backend } from './backend.ts';
 import {
+  historyCell,
+  historyEnd,
   historyHigh,
   historyKey,
   historyLow,
   historyMod,
+  historyModAt,
+  historyPosition,
   historyUserKey,
   type KeyBounds,
   keySuccessor,
@@ -12,18 +16,46 @@ import type { StoreState } from './state.ts';
 
 const noEnd: Uint8Array = new Uint8Array(0);
 
-/** The newest version in H that is not newer than a revision. `value` is its H entry's. */
+/** The newest version in H that is not newer than a revision. */
 export interface Past {
   readonly key: Uint8Array;
   readonly mod: number;
   /** At the revision. */
   readonly isAlive: boolean;
+  /** If it is alive and R may have lost it; else empty. */
+  readonly cell: Uint8Array;
+}
+
+/** Out of the first H entry of the key that begins at or below the revision. */
+export function makePast(key: Uint8Array, entryKey: Uint8Array, value: Uint8Array, revision: number): Past {
+  const i = historyPosition(value, revision);
+  const mod = historyModAt(historyMod(entryKey), value, i);
+  const isAlive = historyEnd(value, i) > revision;
+  const cell = isAlive && i === 0 ? historyCell(value)?.slice() : undefined;
+  return { key, mod, isAlive, cell: cell ?? noEnd };
+}
+
+/** An entry of H. */
+export interface Chain {
+  readonly mod: number;
   readonly value: Uint8Array;
 }
 
-export function makePast(key: Uint8Array, entryKey: Uint8Array, value: Uint8Array, revision: number): Past {
-  const isAlive = readCounterBE(value, 0) > revision;
-  return { key, mod: historyMod(entryKey), isAlive, value: isAlive ? value.slice() : noEnd };
+/** Which version of it has this mod; -1: none. */
+export function chainIndex({ mod, value }: Chain, version: number): number {
+  if (version < mod) return -1;
+  const i = historyPosition(value, version);
+  return historyModAt(mod, value, i) === version ? i : -1;
+}
+
+/** The entry that knows until when the key's version `mod` was alive. */
+export function findChain(backend: Backend, key: Uint8Array, mod: number): Chain | undefined {
+  let chain: Chain | undefined;
+  backend.scan(historyKey(key, mod), historyKey(key, 0), false, (entryKey, value) => {
+    chain = { mod: historyMod(entryKey), value: value.slice() };
+    return false;
+  });
+  return chain === undefined || chainIndex(chain, mod) < 0 ? undefined : chain;
 }
 
 /** Beyond this many entries of one key the scan seeks instead of walking. */

@@ -332,7 +332,7 @@ function readVersionAt(state: StoreState, key: Uint8Array, revision: number): Ui
     return false;
   });
   if (past === undefined || past.mod < mod) return mod === 0 ? undefined : cell;
-  return past.isAlive ? state.historyCell(key, past.mod, past.value) : undefined;
+  return past.isAlive ? state.historyCell(past) : undefined;
 }
 
 const slabBytesMax = 64 * 1024;
@@ -408,7 +408,7 @@ class Rows {
   addPast(past: Past): void {
     if (!this.wanted) return this.skip();
     // Not inside a scan: the version can be read at once, and goes the way of the others.
-    this.add(this.state.historyCell(past.key, past.mod, past.value));
+    this.add(this.state.historyCell(past));
   }
 
   get largeCount(): number {

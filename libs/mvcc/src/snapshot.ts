@@ -27,7 +27,7 @@ export interface StoreMeta {
 }
 
 /** Format of the backend's keys and values; SnapshotHeader.store_version. */
-export const storeVersion = 2;
+export const storeVersion = 3;
 
 const first: Uint8Array = Uint8Array.of(0);
 const end: Uint8Array = Uint8Array.of(0xff, 0xff);

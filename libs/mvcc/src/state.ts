@@ -8,6 +8,7 @@ import {
   cellTrailerBytes,
   encodeState,
   finishedKey,
+  historyCell,
   historyKey,
   isLargeCell,
   prefix,
@@ -19,6 +20,7 @@ import {
 } from './layout.ts';
 import { MetaCache } from './meta-cache.ts';
 import { Overlay, type OverlayView } from './overlay.ts';
+import type { Past } from './past-scan.ts';
 import type { KeyMeta } from './read-types.ts';
 import { ChunkWriter, readState } from './recovery.ts';
 import { hashBytes, WriteBuffer } from './write-buffer.ts';
@@ -274,9 +276,9 @@ export class StoreState implements StoredState {
     return kv;
   }
 
-  /** The cell of a superseded version, from its H entry's value. */
-  historyCell(key: Uint8Array, mod: number, historyValue: Uint8Array): Uint8Array {
-    if (historyValue.length > 8) return historyValue.subarray(8);
+  /** The cell of a superseded version that H has. */
+  historyCell({ key, mod, cell: kept }: Past): Uint8Array {
+    if (kept.length > 0) return kept;
     const cell = findVersion(this.backend, key, mod, this.reader);
     assert(cell !== undefined, () => `the event of revision ${mod} is missing`);
     return cell;
@@ -293,8 +295,8 @@ export class StoreState implements StoredState {
       if (this.reader.modRevision === mod) return cell;
     }
     const history = this.backend.get(historyKey(key, mod));
-    if (history !== undefined && history.length > 8) return history.subarray(8);
-    return findVersion(this.backend, key, mod, this.reader);
+    const kept = history === undefined ? undefined : historyCell(history);
+    return kept ?? findVersion(this.backend, key, mod, this.reader);
   }
 
   /** The KeyValue bytes of a version that has been superseded; undefined when it has been removed. */

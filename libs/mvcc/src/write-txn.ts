@@ -207,8 +207,10 @@ export class WriteTxn {
     const { overlay } = this.state;
     const entry = overlay.find(key, hash);
     if (entry < 0) return 0;
-    overlay.read(overlay.newestOf(entry), this.records);
+    const record = overlay.newestOf(entry);
+    overlay.read(record, this.records);
     if (this.records.revision !== this.main) return 0;
+    overlay.shadow(record);
     this.eventPrevKv = this.beforeKvs[this.records.sub];
     return shadowRecord(this.records.block, this.records.recordStart);
   }

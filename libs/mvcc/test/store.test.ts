@@ -246,7 +246,7 @@ test('a snapshot makes an equal store, whatever was grouped or removed different
   const target = new MemoryBackend({ timers });
   const writer = snapshotWriter(target);
   const cursor = source.snapshotCursor();
-  expect([cursor.meta.appliedIndex, cursor.meta.appliedTerm, storeVersion]).toEqual([1000, 2, 2]);
+  expect([cursor.meta.appliedIndex, cursor.meta.appliedTerm, storeVersion]).toEqual([1000, 2, 3]);
   for (let more = true; more; ) {
     const pairs: Uint8Array[] = [];
     more = cursor.next(2000, (key, entry) => pairs.push(key.slice(), entry.slice()));
@@ -325,4 +325,86 @@ test('metrics have etcd’s names', () => {
   expect(text).toContain('etcd_mvcc_put_total 1');
   expect(text).toContain('etcd_debugging_mvcc_current_revision 2');
   expect(text).toContain('etcd_debugging_mvcc_keys_total 1');
+});
+
+/** Entries of a kind by the first byte of their keys. */
+function entriesOf(backend: MemoryBackend, first: string): number {
+  let count = 0;
+  backend.scan(utf8(first), Uint8Array.of(utf8(first)[0]! + 1), false, () => {
+    count++;
+    return true;
+  });
+  return count;
+}
+
+test('versions that followed one another share entries, also across restarts, and leave nothing behind', () => {
+  const options = { overlayBytes: 40_000 };
+  const backend = new MemoryBackend({ timers });
+  let store = Store.open(backend, options);
+  const names = ['a', 'b', 'c'];
+  /** What each revision shows of each key. */
+  const past: Record<string, string>[] = [{}, {}];
+  let now: Record<string, string> = {};
+  const step = (i: number): void => {
+    const name = names[i % 3]!;
+    const txn = store.begin();
+    if (i % 29 === 0) txn.deleteRange(utf8(name), new Uint8Array(0));
+    else txn.put(utf8(name), utf8(`value ${i}`), 0n);
+    const { revision } = txn.end();
+    const { [name]: _, ...others } = now;
+    now = i % 29 === 0 ? others : { ...others, [name]: `value ${i}` };
+    past[revision] = now;
+  };
+  const check = (from: number): void => {
+    for (let revision = from; revision <= store.revision; revision++) {
+      const range = store.range({ ...all, revision });
+      if (typeof range === 'string') throw new Error(`${revision}: ${range}`);
+      const found = range.kvs.map((kv) => {
+        const view = new KeyValueView().read(kv);
+        return [utf8Text(view.key()), utf8Text(view.value())];
+      });
+      expect(Object.fromEntries(found), `at ${revision}`).toEqual(past[revision]);
+    }
+  };
+  for (let i = 1; i <= 1_500; i++) {
+    step(i);
+    commit(store);
+    // What has left the overlay since the last commit comes back, and its entries are there already.
+    if (i % 170 === 0) {
+      for (let n = 0; n < i % 7; n++) store.materialise(5);
+      store = Store.open(backend, options);
+    }
+  }
+  while (store.materialise(100));
+  // One for each version would be about 1,450.
+  expect(entriesOf(backend, 'H')).toBeLessThan(1_500 / 8);
+  check(2);
+  for (const revision of [203, 204, 900, 1_311, store.revision]) {
+    store.compact(revision);
+    commit(store);
+    while (store.compactionStep(7) === 'more');
+    check(revision);
+  }
+  expect(entriesOf(backend, 'H')).toBe(0);
+});
+
+test('an engine of the format before is read, one of a later format is refused', () => {
+  const { store, backend } = open();
+  put(store, 'k', 'one');
+  commit(store);
+  store.materialise(10);
+  store.compact(store.revision);
+  commit(store);
+  const key = utf8('Ms');
+  const format = (n: number): void => {
+    const state = backend.get(key)!.slice();
+    state[0] = n;
+    backend.put(key, state);
+  };
+  format(3);
+  expect(value(Store.open(backend).get(utf8('k')))).toBe('one');
+  format(5);
+  expect(() => Store.open(backend)).toThrow('store state has format 5');
+  format(2);
+  expect(() => Store.open(backend)).toThrow('this version reads 3 to 4');
 });
