@@ -5,7 +5,7 @@
  *                                                     ▲ oldest                   newest ▲
  *
  * It holds where records are, not copies of them: the bytes are those that R was given. No object per key or record,
- * so that it may be large: 25 bytes a record, about 24 a key, in typed arrays.
+ * so that it may be large: 25 bytes a record, about 28 a key, in typed arrays.
  *
  *   table (hash) → entry (one per key) → newest record ⇄ older record of the key ⇄ …
  *   order: entries by key
@@ -55,6 +55,8 @@ export class Overlay {
   /** Entries; a free one links to the next free through `newest`. */
   private newest: Uint32Array = new Uint32Array(256);
   private hashes: Uint32Array = new Uint32Array(256);
+  /** Where the metadata cache has the entry's key, 0 if unknown. */
+  private addresses: Uint32Array = new Uint32Array(256);
   private entries = 0;
   private freeEntry = -1;
   private keys = 0;
@@ -83,11 +85,14 @@ export class Overlay {
 
   /** What the arrays need beside the records' bytes. */
   get tableBytes(): number {
-    return this.places.length * 25 + this.newest.length * 8 + this.slots.length * 4;
+    return this.places.length * 25 + this.newest.length * 12 + this.slots.length * 4;
   }
 
-  /** Takes in the record of `key` at `at` in `chunk`: the newest one. */
-  append(chunk: Uint8Array, at: number, bytes: number, key: Uint8Array, hash: number): void {
+  /**
+   * Takes in the record of `key` at `at` in `chunk`: the newest one. `address`, unless 0, is the key's as long as it lives:
+   * an entry that knows it is found without a look at its key, which is anywhere in the memory.
+   */
+  append(chunk: Uint8Array, at: number, bytes: number, key: Uint8Array, hash: number, address: number): void {
     const { chunks } = this;
     if (chunks.length === 0 || chunks[chunks.length - 1] !== chunk) chunks.push(chunk);
     if (this.size > this.mask) this.growRecords();
@@ -99,8 +104,9 @@ export class Overlay {
     this.flags[i] = flagsOf(chunk, at);
     this.next = (record + 1) >>> 0;
     this.bytes += bytes;
-    let entry = this.find(key, hash);
+    let entry = this.find(key, hash, address);
     if (entry >= 0) {
+      this.addresses[entry] = address;
       const before = this.newest[entry]!;
       this.older[i] = before;
       this.newer[before & this.mask] = record;
@@ -109,19 +115,21 @@ export class Overlay {
       return;
     }
     entry = this.addEntry(hash, record);
+    this.addresses[entry] = address;
     this.older[i] = record;
     this.entryOf[i] = entry;
     this.order.insert(entry);
   }
 
   /** The entry of a key, or -1. */
-  find(key: Uint8Array, hash: number): number {
+  find(key: Uint8Array, hash: number, address = 0): number {
     const { slots } = this;
     const mask = slots.length - 1;
     for (let s = hash & mask; ; s = (s + 1) & mask) {
       const entry = slots[s]! - 1;
       if (entry < 0) return -1;
-      if (this.hashes[entry] === hash && this.hasKey(entry, key)) return entry;
+      if (this.hashes[entry] !== hash) continue;
+      if ((address !== 0 && this.addresses[entry] === address) || this.hasKey(entry, key)) return entry;
     }
   }
 
@@ -329,6 +337,9 @@ export class Overlay {
     this.newest.set(newest, 0);
     this.hashes = new Uint32Array(2 * hashes.length);
     this.hashes.set(hashes, 0);
+    const { addresses } = this;
+    this.addresses = new Uint32Array(2 * addresses.length);
+    this.addresses.set(addresses, 0);
   }
 
   private growSlots(): void {

@@ -314,7 +314,7 @@ export class StoreState implements StoredState {
       const key = records.block.subarray(records.keyStart, records.keyEnd);
       const { bytes } = records;
       const at = chunks.add(records.block.subarray(records.recordStart, records.recordStart + bytes));
-      overlay.append(chunks.chunk, at, bytes, key, hashBytes(key));
+      overlay.append(chunks.chunk, at, bytes, key, hashBytes(key), 0);
       return true;
     });
     for (const view = overlay.view(noKey, noKey, Number.MAX_SAFE_INTEGER); !view.ended; view.advance()) {

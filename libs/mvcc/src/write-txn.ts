@@ -76,7 +76,9 @@ export class WriteTxn {
     const large = size >= largeBytes;
     const { log } = state;
     log.appendPut(main, sub, prevMod, key, createRevision, version, value, lease, large);
-    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash);
+    // A full cache gives addresses to other keys.
+    const known = state.cache.overflowed ? 0 : address;
+    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash, known);
     if (large) this.putLarge(sub, size, key, createRevision, version, value, lease);
     else this.record(this.keepsEvents ? log.event() : noBytes, createRevision === main);
     // Nothing was added to the cache or removed from it since the lookup.
@@ -172,7 +174,7 @@ export class WriteTxn {
     if (lease !== 0n) state.buffer.put(leaseKey(lease, key), null);
     const { log } = state;
     log.appendDelete(main, this.sub++, prevMod, key);
-    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash);
+    state.overlay.append(log.chunk, log.recordStart, log.recordBytes, key, hash, 0);
     state.cache.remove(key, hash);
     state.keysTotal--;
     state.stats.deletes++;
