@@ -2,6 +2,7 @@
  * Real processes, a real collector: one put through gateway 2 while member 1 leads is one trace over three kinds of
  * processes, and what many requests do at the same time stays in the trace of each.
  */
+import { type AddressInfo, createServer } from 'node:net';
 import { Client } from '@quoin/client';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
@@ -224,12 +225,14 @@ test('the events of a put are delivered in its trace, by every gateway that has 
   const other = new Client({ endpoints: [cluster.endpoints[0]!] });
   const watchers = [client, other].map((from) => from.watch.watch('watched'));
   try {
-    await Promise.all(watchers.map((watcher) => watcher.created));
     collector.spans.length = 0;
+    await Promise.all(watchers.map((watcher) => watcher.created));
     await client.kv.put('watched', '1');
     await Promise.all(watchers.map((watcher) => watcher.next()));
     const spans = await traceOf('etcdserverpb.KV/Put', 25);
     expectNested(spans);
+    const creations = collector.spans.filter((span) => span.name === 'watch.create');
+    expect(creations.map((span) => span.instance).sort()).toEqual(['g1', 'g2']);
     const deliveries = spans.filter((span) => span.name === 'watch.deliver');
     expect(deliveries.map((span) => span.instance).sort()).toEqual(['g1', 'g2']);
     for (const { attributes } of deliveries) expect(attributes.get('quoin.watchers')).toBe(1);
@@ -243,6 +246,66 @@ test('the events of a put are delivered in its trace, by every gateway that has 
     .poll(() => collector.spans.some((span) => span.name === 'etcdserverpb.Watch/Watch'), { timeout: 30_000 })
     .toBe(true);
 }, 60_000);
+
+test.each(['nobody', 'somebody who never answers'])(
+  'with %s at the collector’s address, and with headers that are none, requests are answered, and each process warns once',
+  async (who) => {
+    const silent = createServer(() => {});
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const { port } = silent.address() as AddressInfo;
+    if (who === 'nobody') silent.close();
+    const args = [
+      '--enable-distributed-tracing',
+      `--distributed-tracing-address=127.0.0.1:${port}`,
+      '--distributed-tracing-sampling-rate=1000000',
+    ];
+    const alone = await startCluster({
+      members: 1,
+      gateways: 1,
+      memberArgs: args,
+      gatewayArgs: args,
+      env: { OTEL_BSP_SCHEDULE_DELAY: '50', OTEL_BSP_EXPORT_TIMEOUT: '300', OTEL_BSP_MAX_QUEUE_SIZE: '500' },
+    });
+    try {
+      const headers = [
+        { traceparent: 'x' },
+        { traceparent: `00-${'g'.repeat(32)}-${'0'.repeat(16)}-01`, tracestate: '=,=,,', baggage: ';;%zz=%' },
+        {
+          traceparent: `00-${'1'.repeat(32)}-${'2'.repeat(16)}-01`,
+          tracestate: 'a'.repeat(4_000),
+          baggage: 'k=v,'.repeat(1_000),
+        },
+      ];
+      for (let i = 0; i < 300; i++) {
+        const response = await fetch(`${alone.gateways[0]!.url}/v3/kv/put`, {
+          method: 'POST',
+          headers: headers[i % headers.length]!,
+          body: JSON.stringify({ key: 'aw==', value: 'dg==' }),
+        });
+        expect(response.status).toBe(200);
+        await response.arrayBuffer();
+      }
+      const warnings = (): string[] =>
+        alone
+          .logs()
+          .split('\n')
+          .filter((line) => line.includes('traces cannot be exported'))
+          .map((line) => line.split(' ')[0]!);
+      await expect.poll(() => new Set(warnings()).size, { timeout: 20_000 }).toBe(2);
+      // More exports fail meanwhile.
+      await new Promise((resolve) => setTimeout(resolve, 2_500));
+      expect(warnings().sort()).toEqual(['g1', 'm1']);
+      const metrics = await (await fetch(`${alone.gateways[0]!.url}/metrics`)).text();
+      const waiting = Number(/^quoin_tracing_spans_waiting (\d+)$/m.exec(metrics)![1]);
+      expect(waiting).toBeLessThanOrEqual(500);
+      expect(Number(/dropped_total\{reason="queue_full"\} (\d+)/.exec(metrics)![1])).toBeGreaterThan(0);
+    } finally {
+      await alone.stop();
+      silent.close();
+    }
+  },
+  90_000,
+);
 
 test('nothing is exported when tracing is off', async () => {
   const unused = new Collector();

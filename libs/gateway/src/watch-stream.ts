@@ -138,14 +138,22 @@ export class WatchStream implements StreamHandler, WatchSink {
   }
 
   private checkAndCreate(request: WatchCreateRequestView): void {
-    const { guard } = this.core;
-    if (!guard.enabled || request.startRevision < 0) return this.create(request, undefined);
+    const { guard, ports } = this.core;
+    const { trace } = this.context;
+    const span = trace === undefined ? undefined : ports.tracer?.start('watch.create', trace);
+    if (!guard.enabled || request.startRevision < 0) {
+      this.create(request, undefined);
+      span?.end();
+      return;
+    }
     this.checking = true;
     let answered = false;
     let later = false;
     guard.check(this.context, judgeOf(readRange(request)), (refusal, _, caller) => {
       answered = true;
       this.checking = false;
+      if (refusal === undefined) span?.end();
+      else span?.fail(refusal.message);
       if (this.ended) return;
       if (refusal === undefined) this.create(request, caller);
       else this.sendControl(this.hub.currentRevision(), noWatchId, refused(refusal, true));
