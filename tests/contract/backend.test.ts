@@ -303,6 +303,7 @@ describe.each(worlds)('$name', (world) => {
       const probe = key();
       const found = backend.get(utf8(probe));
       expect(found === undefined ? undefined : utf8Text(found)).toBe(model.get(probe));
+      expect(backend.peek(utf8(probe))).toEqual(found);
     }
   });
 

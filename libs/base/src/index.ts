@@ -1,5 +1,6 @@
 /** The foundation of every lib: bytes, asserts, queues, metrics, and the ports to the world. Imports nothing. */
 export { AssertionError, assert, unreachable } from './assert.ts';
+export { BufferPool } from './buffer-pool.ts';
 export {
   compareBytes,
   concatBytes,

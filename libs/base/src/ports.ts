@@ -136,13 +136,20 @@ export interface DiskFile {
  * given the channel.
  */
 export interface Channel {
-  /** False when more than the high-water mark is queued: stop until `onDrain`. The message is taken either way. */
-  send(message: Uint8Array): boolean;
+  /**
+   * False when more than the high-water mark is queued: stop until `onDrain`. The message is taken either way.
+   * `onSent`, where it is called at all, tells that nobody looks at the message's bytes any more.
+   */
+  send(message: Uint8Array, onSent?: () => void): boolean;
   /** Bytes accepted by `send` that the peer's side of the transport has not taken yet. */
   queuedBytes(): number;
   /** Ends the channel from this side; `onClose` is not called for it. */
   close(): void;
-  onMessage: (message: Uint8Array) => void;
+  /**
+   * Without `release` the message is the receiver's. With it the message is lent: the receiver may call it, once, when it
+   * has no more use for the bytes, which change from then on.
+   */
+  onMessage: (message: Uint8Array, release?: () => void) => void;
   onDrain: () => void;
   onClose: (reason: string) => void;
 }

@@ -58,6 +58,8 @@ export {
   encodeLinkUp,
   encodeWatchHistoryRequest,
   encodeWatchHistoryResponse,
+  frameReplyPart,
+  replyHeadBytes,
 } from './link-codec.ts';
 export {
   type AttributesRequest,
@@ -97,6 +99,7 @@ export {
   type TxnRequestView,
 } from './requests.ts';
 export {
+  RangeResponseParts,
   RangeResponsePieces,
   type ResponseHeader,
   spliceBytes,

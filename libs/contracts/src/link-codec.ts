@@ -22,7 +22,7 @@ import type {
   WatchHistoryResponse,
 } from './link.ts';
 import { WireReader } from './wire-reader.ts';
-import { WireWriter } from './wire-writer.ts';
+import { putUint, uintSize, WireWriter } from './wire-writer.ts';
 
 const writer = new WireWriter();
 
@@ -232,7 +232,48 @@ function writeReply(reply: LinkReply): void {
   writer.bytes(34, reply.body);
   writer.bool(40, reply.more);
   writer.bool(48, reply.notTaken);
+  writer.uint(56, reply.totalBytes);
   writer.close(mark, expected);
+}
+
+/** Bytes that `frameReplyPart` writes before a body at most. */
+export const replyHeadBytes = 64;
+
+/**
+ * A LinkDown with one reply, an answer's part, made around the body where that lies: the `replyHeadBytes` before it in
+ * its buffer are free, and written over. So a large body is not copied once more.
+ */
+export function frameReplyPart(
+  body: Uint8Array<ArrayBuffer>,
+  id: number,
+  more: boolean,
+  totalBytes: number,
+): Uint8Array<ArrayBuffer> {
+  const { length } = body;
+  const inner =
+    1 +
+    uintSize(id) +
+    (more ? 2 : 0) +
+    (totalBytes === 0 ? 0 : 1 + uintSize(totalBytes)) +
+    1 +
+    uintSize(length);
+  const head = 1 + uintSize(inner + length) + inner;
+  const out = new Uint8Array(body.buffer, body.byteOffset - head, head + length);
+  out[0] = 18;
+  let at = putUint(out, 1, inner + length);
+  out[at++] = 8;
+  at = putUint(out, at, id);
+  if (more) {
+    out[at++] = 40;
+    out[at++] = 1;
+  }
+  if (totalBytes !== 0) {
+    out[at++] = 56;
+    at = putUint(out, at, totalBytes);
+  }
+  out[at++] = 34;
+  putUint(out, at, length);
+  return out;
 }
 
 function writeState(state: MemberState): void {
@@ -334,7 +375,15 @@ function readWelcome(reader: WireReader): LinkWelcome {
 }
 
 function readReply(reader: WireReader): LinkReply {
-  const into = { id: 0, code: 0, message: '', body: emptyBytes as Uint8Array, more: false, notTaken: false };
+  const into = {
+    id: 0,
+    code: 0,
+    message: '',
+    body: emptyBytes as Uint8Array,
+    more: false,
+    notTaken: false,
+    totalBytes: 0,
+  };
   while (reader.more()) {
     const tag = reader.tag();
     switch (tag) {
@@ -355,6 +404,9 @@ function readReply(reader: WireReader): LinkReply {
         break;
       case 48:
         into.notTaken = reader.bool();
+        break;
+      case 56:
+        into.totalBytes = reader.uint53();
         break;
       default:
         reader.skip(tag);

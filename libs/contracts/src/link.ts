@@ -81,6 +81,8 @@ export interface LinkReply {
   readonly more: boolean;
   /** The request had no effect and never will. */
   readonly notTaken: boolean;
+  /** With the first part, where it is known by then: bytes of all parts together. Else 0. */
+  readonly totalBytes: number;
 }
 
 export interface MemberState {

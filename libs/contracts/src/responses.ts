@@ -3,6 +3,7 @@
  * as pieces that follow each other: values of `spliceBytes` and more are passed on by reference, all else is one run.
  */
 import { emptyBytes } from '@quoin/base';
+import { replyHeadBytes } from './link-codec.ts';
 import type { WatchId } from './stream-requests.ts';
 import { idSize, intSize, putId, putInt, putUint, uintSize, WireWriter } from './wire-writer.ts';
 
@@ -220,6 +221,96 @@ export class RangeResponsePieces {
       writer.int(32, this.count);
     }
     return writer.finish();
+  }
+}
+
+/**
+ * The same RangeResponse made part by part of pairs that are not there together: each pair given is copied, and may change
+ * afterwards. A part has `replyHeadBytes` free before it (see `frameReplyPart`). What all parts will take has to be known
+ * before: it is in the way the message begins on the wire.
+ */
+export class RangeResponseParts {
+  readonly totalBytes: number;
+  private readonly more: boolean;
+  private readonly count: number;
+  private readonly newPart: () => Uint8Array<ArrayBuffer>;
+  private readonly onPart: (part: Uint8Array<ArrayBuffer>) => void;
+  private part: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  private at = 0;
+  private begunBytes = 0;
+
+  /**
+   * `itemBytes`: of all pairs, with the tag and length of each. `newPart` gives what a part is written to, with
+   * `replyHeadBytes` to spare. `onPart` is given each part but the last when it is full.
+   */
+  constructor(
+    header: ResponseHeader,
+    more: boolean,
+    count: number,
+    itemBytes: number,
+    newPart: () => Uint8Array<ArrayBuffer>,
+    onPart: (part: Uint8Array<ArrayBuffer>) => void,
+  ) {
+    this.more = more;
+    this.count = count;
+    this.newPart = newPart;
+    this.onPart = onPart;
+    this.totalBytes = rangeSize(header, [], more, count) + itemBytes;
+    this.begin();
+    this.at = putHeader(this.part, this.at, header);
+  }
+
+  /** All pairs have been given. */
+  get complete(): boolean {
+    const rest = (this.more ? 2 : 0) + (this.count === 0 ? 0 : 1 + intSize(this.count));
+    return this.writtenBytes + rest === this.totalBytes;
+  }
+
+  /** Of the parts so far, with the open one. */
+  get writtenBytes(): number {
+    return this.begunBytes + this.at - replyHeadBytes;
+  }
+
+  add(kv: Uint8Array): void {
+    const { length } = kv;
+    // Tag and length are never split: a part has room for them, and for what ends the message.
+    if (this.part.length - this.at < 32) this.cut();
+    this.part[this.at++] = 18;
+    this.at = putUint(this.part, this.at, length);
+    let from = 0;
+    for (;;) {
+      const n = Math.min(length - from, this.part.length - this.at);
+      this.part.set(n === length ? kv : kv.subarray(from, from + n), this.at);
+      this.at += n;
+      from += n;
+      if (from === length) return;
+      this.cut();
+    }
+  }
+
+  /** The last part. */
+  end(): Uint8Array<ArrayBuffer> {
+    if (this.part.length - this.at < 32) this.cut();
+    if (this.more) {
+      this.part[this.at++] = 24;
+      this.part[this.at++] = 1;
+    }
+    if (this.count !== 0) {
+      this.part[this.at++] = 32;
+      this.at = putInt(this.part, this.at, this.count);
+    }
+    return this.part.subarray(replyHeadBytes, this.at);
+  }
+
+  private cut(): void {
+    this.begunBytes += this.at - replyHeadBytes;
+    this.onPart(this.part.subarray(replyHeadBytes, this.at));
+    this.begin();
+  }
+
+  private begin(): void {
+    this.part = this.newPart();
+    this.at = replyHeadBytes;
   }
 }
 

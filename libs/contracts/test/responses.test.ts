@@ -19,15 +19,20 @@ import {
   WatchResponseSchema,
 } from '../src/etcd.ts';
 import {
+  decodeLinkDown,
   encodeEvent,
   encodeKeyValue,
+  frameReplyPart,
   KeyValueView,
   keyValueSize,
+  RangeResponseParts,
   RangeResponsePieces,
   type ResponseHeader,
   readEvent,
+  replyHeadBytes,
   spliceBytes,
   type TxnResponseOp,
+  uintSize,
   writeCompactionResponse,
   writeDeleteRangeResponse,
   writeLeaseGrantResponse,
@@ -223,6 +228,55 @@ test('a range response made piece by piece is the same, in bounded pieces, and l
     for (const piece of pieces) expect(kvs.includes(piece) || piece.length < 400_000).toBe(true);
     expect(given.every((kv) => kv.length === 0)).toBe(true);
   }
+});
+
+test('a range response made in parts of pairs that come one by one is the same, framed as link messages too', () => {
+  const inParts = (
+    h: ResponseHeader,
+    kvs: readonly Uint8Array[],
+    more: boolean,
+    count: number,
+    partBytes: number,
+  ): Uint8Array[] => {
+    const items = kvs.reduce((sum, kv) => sum + 1 + uintSize(kv.length) + kv.length, 0);
+    const out: Uint8Array<ArrayBuffer>[] = [];
+    const newPart = (): Uint8Array<ArrayBuffer> => new Uint8Array(replyHeadBytes + partBytes).fill(0xff);
+    const parts = new RangeResponseParts(h, more, count, items, newPart, (part) => out.push(part));
+    for (const kv of kvs) {
+      expect(parts.complete).toBe(false);
+      const mine = kv.slice();
+      parts.add(mine);
+      mine.fill(0);
+    }
+    expect(parts.complete).toBe(true);
+    out.push(parts.end());
+    expect(parts.writtenBytes).toBe(parts.totalBytes);
+    return out.map((part, i) => {
+      expect(part.length).toBeLessThanOrEqual(partBytes);
+      const body = part.slice();
+      const last = i === out.length - 1;
+      const { replies } = decodeLinkDown(
+        frameReplyPart(part, 2 ** 40 + i, !last, i === 0 ? parts.totalBytes : 0),
+      );
+      expect(replies).toHaveLength(1);
+      expect(replies[0]).toMatchObject({
+        id: 2 ** 40 + i,
+        code: 0,
+        more: !last,
+        totalBytes: i === 0 ? parts.totalBytes : 0,
+      });
+      same(replies[0]!.body, body);
+      return replies[0]!.body;
+    });
+  };
+  always(
+    fc.tuple(header, pairs, fc.boolean(), anyCounter, fc.integer({ min: 64, max: 2_000 })),
+    ([h, kvs, more, count, partBytes]) => {
+      const encoded = kvs.map(kvBytes);
+      const whole = concatBytes(writeRangeResponse(h, encoded, more, count));
+      same(concatBytes(inParts(h, encoded, more, count, partBytes)), whole);
+    },
+  );
 });
 
 interface OpPair {

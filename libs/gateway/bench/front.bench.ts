@@ -116,6 +116,7 @@ function member(answer: Uint8Array): Channel {
           body: answer,
           more: false,
           notTaken: false,
+          totalBytes: 0,
         }));
         const welcome =
           up.hello === undefined ? undefined : { protocol: 1, clusterId: 7n, memberId: 1n, name: 'm' };

@@ -77,19 +77,29 @@ export class AuditedApi implements ApiHandler {
     this.options = options;
   }
 
-  unary(path: string, request: Uint8Array, context: CallContext, reply: UnaryReply): CancelCall {
-    if (!this.wants(path)) return this.gateway.unary(path, request, context, reply);
+  unary(
+    path: string,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+    takesParts = false,
+  ): CancelCall {
+    if (!this.wants(path)) return this.gateway.unary(path, request, context, reply, takesParts);
     const begun = this.begin();
     let over = false;
-    const cancel = this.gateway.unary(path, request, context, (status, pieces) => {
-      if (!over) {
+    const audited: UnaryReply = (status, pieces, rest) => {
+      const bytes = pieces.reduce((sum, piece) => sum + piece.length, rest?.bytes ?? 0);
+      const revision = pieces.length === 0 ? 0 : headerRevision(pieces[0]!);
+      const told = (end: RpcStatus | null): void => {
+        if (over) return;
         over = true;
-        const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
-        const revision = pieces.length === 0 ? 0 : headerRevision(pieces[0]!);
-        this.tell(path, request, context, begun, { status, bytes, revision });
-      }
-      reply(status, pieces);
-    });
+        this.tell(path, request, context, begun, { status: end, bytes, revision });
+      };
+      if (rest === undefined) told(status);
+      else rest.observe(told);
+      reply(status, pieces, rest);
+    };
+    const cancel = this.gateway.unary(path, request, context, audited, takesParts);
     return () => {
       if (!over) {
         over = true;

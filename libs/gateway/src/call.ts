@@ -1,6 +1,8 @@
-import type { Method, RpcStatus } from '@quoin/contracts';
+import type { Method } from '@quoin/contracts';
+import type { PartedAnswer } from './answer-rest.ts';
 import type { CallTrace } from './call-trace.ts';
 import type { MemberLink } from './member-link.ts';
+import type { UnaryReply } from './ports.ts';
 
 /** Which member a request is for: the one that leads, or the one this gateway reads from. */
 export type Target = 'leader' | 'home';
@@ -27,9 +29,11 @@ export interface CallOptions {
   /** Only this member will do: without it the call fails as one whose link was lost. */
   readonly pin?: MemberLink | undefined;
   /** Called once, unless the call is cancelled. With `onPart`, `pieces` is empty. */
-  readonly done: (status: RpcStatus | null, pieces: readonly Uint8Array[]) => void;
+  readonly done: UnaryReply;
   /** Takes each part of an answer as it comes; credit for it must be given by the taker. */
   readonly onPart?: ((body: Uint8Array) => void) | undefined;
+  /** A large answer is given to `done` when it begins. */
+  readonly takesParts?: boolean;
 }
 
 /**
@@ -46,7 +50,7 @@ export interface CallOptions {
  */
 export class Call {
   readonly method: Method;
-  readonly body: Uint8Array;
+  body: Uint8Array;
   readonly target: Target;
   readonly resend: boolean;
   deadlineMs: number;
@@ -56,8 +60,9 @@ export class Call {
   certUser: string;
   readonly own: boolean;
   readonly pin: MemberLink | undefined;
-  readonly done: (status: RpcStatus | null, pieces: readonly Uint8Array[]) => void;
+  readonly done: UnaryReply;
   readonly onPart: ((body: Uint8Array) => void) | undefined;
+  readonly takesParts: boolean;
   state: CallState;
   link: MemberLink | undefined;
   /** On `link`, once sent. */
@@ -65,6 +70,8 @@ export class Call {
   /** Position in the router's list of live calls. */
   slot: number;
   parts: Uint8Array[] | undefined;
+  /** The rest of an answer that `done` was given the beginning of. */
+  rest: PartedAnswer | undefined;
   /** Any part has been handed to `onPart`: the answer cannot begin anew. */
   begun: boolean;
   /** The member that would not take it last, and how many have since the last pause. */
@@ -85,11 +92,13 @@ export class Call {
     this.pin = options.pin;
     this.done = options.done;
     this.onPart = options.onPart;
+    this.takesParts = options.takesParts ?? false;
     this.state = CallState.waiting;
     this.link = undefined;
     this.id = 0;
     this.slot = -1;
     this.parts = undefined;
+    this.rest = undefined;
     this.begun = false;
     this.refusedBy = undefined;
     this.refusals = 0;

@@ -64,6 +64,7 @@ export class GatewayCore {
     context: CallContext,
     done: UnaryReply,
     onPart?: (part: Uint8Array) => void,
+    takesParts = false,
   ): Call {
     const clientMs = context.deadlineMs ?? Number.POSITIVE_INFINITY;
     const own = context.own === true;
@@ -84,6 +85,7 @@ export class GatewayCore {
       own,
       done,
       onPart,
+      takesParts,
     };
     return passes ? this.router.request(options) : this.forwardChecked(options, context);
   }

@@ -118,21 +118,28 @@ export class FairApi implements ApiHandler {
     }));
   }
 
-  unary(path: string, request: Uint8Array, context: CallContext, reply: UnaryReply): CancelCall {
-    if (alwaysServed.test(path)) return this.gateway.unary(path, request, context, reply);
+  unary(
+    path: string,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+    takesParts = false,
+  ): CancelCall {
+    if (alwaysServed.test(path)) return this.gateway.unary(path, request, context, reply, takesParts);
     const accounts = this.accountsFor(context, rangesOf(path, request));
-    if (accounts.length === 0) return this.gateway.unary(path, request, context, reply);
+    if (accounts.length === 0) return this.gateway.unary(path, request, context, reply, takesParts);
     const problem = this.charge(accounts, request.length);
     if (problem !== undefined) {
       this.parts.timers.endOfTurn(() => reply(problem, []));
       return nothing;
     }
-    return this.gateway.unary(path, request, context, (status, pieces) => {
-      let bytes = 0;
+    const charged: UnaryReply = (status, pieces, rest) => {
+      let bytes = rest?.bytes ?? 0;
       for (const piece of pieces) bytes += piece.length;
       for (const account of accounts) account.paid(bytes);
-      reply(status, pieces);
-    });
+      reply(status, pieces, rest);
+    };
+    return this.gateway.unary(path, request, context, charged, takesParts);
   }
 
   stream(path: string, context: CallContext, stream: ServerStream): void {

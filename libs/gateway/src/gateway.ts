@@ -206,7 +206,13 @@ export class Gateway implements ApiHandler {
     };
   }
 
-  unary(path: string, request: Uint8Array, context: CallContext, reply: UnaryReply): CancelCall {
+  unary(
+    path: string,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+    takesParts = false,
+  ): CancelCall {
     const route = this.routes.get(path);
     if (route === undefined) return this.refuse(reply, this.unserved(path));
     const { counts } = route;
@@ -215,14 +221,23 @@ export class Gateway implements ApiHandler {
     metrics.startUnary(counts, context.metadata(clientVersionKey), request.length);
     const isSampled = this.talkers?.sample() === true;
     this.unaryUnderWay++;
-    const end = (status: RpcStatus | null, pieces: readonly Uint8Array[]): void => {
+    const count = (status: RpcStatus | null, bytes: number): void => {
       this.unaryUnderWay--;
       const durationMs = this.turnMs() - startedMs;
-      metrics.endUnary(counts, status === null ? 0 : status.code, pieces, durationMs);
+      metrics.endUnary(counts, status === null ? 0 : status.code, bytes, durationMs);
       // Only now: whose a token is may have been asked meanwhile.
       if (isSampled) this.noteTalker(path, request, context);
       if (durationMs > this.config.slowRequestMs) this.slow.log(path, request, context, status, durationMs);
-      reply(status, pieces);
+    };
+    const end: UnaryReply = (status, pieces, rest) => {
+      let bytes = rest?.bytes ?? 0;
+      for (let i = 0; i < pieces.length; i++) bytes += pieces[i]!.length;
+      if (rest === undefined) count(status, bytes);
+      reply(status, pieces, rest);
+      rest?.observe((restStatus) => {
+        count(restStatus, bytes);
+        if (this.unaryUnderWay === 0) this.onIdle?.();
+      });
       if (this.unaryUnderWay === 0) this.onIdle?.();
     };
     if (this.stopping) return this.refuse(end, etcdErrors.stopped);
@@ -231,7 +246,7 @@ export class Gateway implements ApiHandler {
       return this.refuse(end, etcdErrors.invalidClientAPIVersion);
     if (wantsLeader(context) && this.router.leader === 0n) return this.refuse(end, etcdErrors.noLeader);
     if (route.handler !== undefined) return this.handle(route, request, context, end);
-    return this.forward(route, request, context, end);
+    return this.forward(route, request, context, end, takesParts);
   }
 
   stream(path: string, context: CallContext, stream: ServerStream): void {
@@ -340,6 +355,7 @@ export class Gateway implements ApiHandler {
     request: Uint8Array,
     context: CallContext,
     reply: UnaryReply,
+    takesParts: boolean,
   ): CancelCall {
     let what: Forward | RpcStatus;
     try {
@@ -349,10 +365,11 @@ export class Gateway implements ApiHandler {
       return this.refuse(reply, malformedRequest(error instanceof Error ? error.message : String(error)));
     }
     if ('code' in what) return this.refuse(reply, what);
-    const call = this.core.forward(what, request, context, (status, pieces) => {
+    const done: UnaryReply = (status, pieces, rest) => {
       if (status === null && what.method === Method.compact) this.hub.onCompacted(request);
-      reply(status, pieces);
-    });
+      reply(status, pieces, rest);
+    };
+    const call = this.core.forward(what, request, context, done, undefined, takesParts);
     return () => {
       if (call.state === CallState.done) return;
       this.router.cancel(call);

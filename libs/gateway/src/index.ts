@@ -30,10 +30,12 @@ export {
 } from './json-api.ts';
 export type { JsonHeader, JsonResponse } from './json-output.ts';
 export type {
+  AnswerRest,
   ApiHandler,
   CallContext,
   CancelCall,
   GatewayPorts,
+  PartTaker,
   ServerStream,
   UnaryReply,
 } from './ports.ts';

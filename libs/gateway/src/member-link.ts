@@ -29,7 +29,8 @@ export interface LinkOwner {
   onFeed(link: MemberLink, batch: FeedBatch): void;
   /** An encoded AuthView. @throws WireError */
   onAuth(view: Uint8Array): void;
-  onReply(call: Call, reply: LinkReply): void;
+  /** `release`: the reply is lent, and nothing but a part that goes on to the client. */
+  onReply(call: Call, reply: LinkReply, release?: () => void): void;
   /** The calls have left. */
   onSent(call: Call): void;
   /** A message with so many calls has left. */
@@ -147,8 +148,8 @@ export class MemberLink {
     const channel = this.ports.dial(this.url);
     this.channel = channel;
     this.lastHeardMs = this.ports.clock.monotonicMs();
-    channel.onMessage = (message) => {
-      if (this.channel === channel) this.onMessage(message);
+    channel.onMessage = (message, release) => {
+      if (this.channel === channel) this.onMessage(message, release);
     };
     channel.onDrain = () => {
       if (this.channel !== channel) return;
@@ -214,10 +215,17 @@ export class MemberLink {
     this.timer = this.ports.timers.after(delayMs, () => this.dial());
   }
 
-  private onMessage(message: Uint8Array): void {
+  private onMessage(message: Uint8Array, release: (() => void) | undefined): void {
     let down: LinkDown;
+    let lent = release;
     try {
       down = decodeLinkDown(message);
+      if (release !== undefined && !this.passesOn(down)) {
+        // What is kept of it must not change.
+        down = decodeLinkDown(message.slice());
+        lent = undefined;
+        release();
+      }
     } catch (error) {
       this.drop(`malformed message: ${error instanceof Error ? error.message : String(error)}`);
       return;
@@ -241,7 +249,16 @@ export class MemberLink {
       this.attempts = 0;
     }
     for (const batch of down.feeds) this.owner.onFeed(this, batch);
-    for (const reply of down.replies) this.onReply(reply);
+    for (const reply of down.replies) this.onReply(reply, lent);
+  }
+
+  /** Nothing but a part of an answer that goes on to its client. */
+  private passesOn({ welcome, replies, state, feeds, auth }: LinkDown): boolean {
+    if (welcome !== undefined || state !== undefined || feeds.length > 0 || auth.length > 0) return false;
+    if (replies.length !== 1) return false;
+    const { id, totalBytes } = replies[0]!;
+    const call = this.sent.get(id);
+    return call !== undefined && (call.rest !== undefined || (call.takesParts && totalBytes > 0));
   }
 
   private takeAuth(view: Uint8Array): boolean {
@@ -286,12 +303,12 @@ export class MemberLink {
     });
   }
 
-  private onReply(reply: LinkReply): void {
+  private onReply(reply: LinkReply, lent: (() => void) | undefined): void {
     const call = this.sent.get(reply.id);
     // Cancelled or timed out in the meantime.
     if (call === undefined) return;
     if (!reply.more) this.sent.delete(reply.id);
-    this.owner.onReply(call, reply);
+    this.owner.onReply(call, reply, lent);
   }
 
   private scheduleFlush(): void {

@@ -1,5 +1,6 @@
 import { Deque, type Timer } from '@quoin/base';
 import {
+  Code,
   etcdErrors,
   type FeedBatch,
   isUrgent,
@@ -9,6 +10,7 @@ import {
   Method,
   type RpcStatus,
 } from '@quoin/contracts';
+import { PartedAnswer } from './answer-rest.ts';
 import { Call, type CallOptions, CallState, type Target } from './call.ts';
 import type { GatewayConfig } from './config.ts';
 import { type LinkOwner, MemberLink } from './member-link.ts';
@@ -24,6 +26,12 @@ export interface RouterListener {
   /** An encoded AuthView. @throws WireError */
   onAuth(view: Uint8Array): void;
 }
+
+/** Two members gave different answers to the same question, or one less than it said. */
+const answerDiffers: RpcStatus = {
+  code: Code.internal,
+  message: 'etcdserver: the rest of the answer was lost',
+};
 
 /** Deadlines nearer to each other than this are seen to together. */
 const sweepMinMs = 5;
@@ -188,15 +196,24 @@ export class MemberRouter implements LinkOwner {
     this.metrics.batch.observe(requests);
   }
 
-  onReply(call: Call, reply: LinkReply): void {
-    if (reply.notTaken && !call.begun && reply.message !== etcdErrors.requestTooManyRequests.message) {
+  onReply(call: Call, reply: LinkReply, release?: () => void): void {
+    const { rest } = call;
+    if (
+      reply.notTaken &&
+      (rest?.resuming ?? !call.begun) &&
+      reply.message !== etcdErrors.requestTooManyRequests.message
+    ) {
       this.onNotTaken(call);
       return;
     }
     if (reply.code !== 0) {
+      if (rest !== undefined && reply.message === etcdErrors.leaderChanged.message && this.resume(call, rest))
+        return;
       this.finish(call, { code: reply.code, message: reply.message });
       return;
     }
+    if (rest !== undefined) return this.onRest(call, rest, reply, release);
+    if (call.takesParts && reply.more && reply.totalBytes > 0) return this.beginRest(call, reply, release);
     if (call.onPart !== undefined) {
       call.begun = true;
       if (reply.body.length > 0) call.onPart(reply.body);
@@ -214,6 +231,7 @@ export class MemberRouter implements LinkOwner {
     }
     for (const call of sent) {
       if (call.state !== CallState.sent) continue;
+      if (call.rest !== undefined && this.resume(call, call.rest)) continue;
       if (!call.resend || call.begun) {
         this.finish(call, etcdErrors.timeoutDueToConnectionLost);
         continue;
@@ -237,6 +255,41 @@ export class MemberRouter implements LinkOwner {
     if (call.refusals > 1) this.park(call);
     else this.reroute(call);
     this.scheduleRetry();
+  }
+
+  /** From here on the parts go to the client as they come. */
+  private beginRest(call: Call, { body, totalBytes }: LinkReply, release: (() => void) | undefined): void {
+    const revision = headerRevision(body);
+    if (revision > this.revision) this.revision = revision;
+    call.begun = true;
+    call.deadlineMs = call.clientDeadlineMs;
+    call.rest = new PartedAnswer(body, totalBytes, release, (bytes) => this.credit(call, bytes));
+    call.done(null, [body], call.rest);
+  }
+
+  private onRest(call: Call, rest: PartedAnswer, reply: LinkReply, release: (() => void) | undefined): void {
+    if (rest.resuming) call.deadlineMs = call.clientDeadlineMs;
+    if (!rest.take(reply.body, reply.totalBytes, release) || (!reply.more && !rest.complete)) {
+      const { link } = call;
+      this.finish(call, answerDiffers);
+      if (reply.more) link?.cancel(call);
+    } else if (!reply.more) this.finish(call, null);
+  }
+
+  /** The rest of an answer that has begun, from another member. False: it cannot be had. */
+  private resume(call: Call, rest: PartedAnswer): boolean {
+    const body = rest.resume(call.body);
+    if (body === undefined) return false;
+    call.body = body;
+    call.deadlineMs = Math.min(
+      call.clientDeadlineMs,
+      this.ports.clock.monotonicMs() + this.config.requestTimeoutMs,
+    );
+    if (call.deadlineMs < this.sweepAtMs) this.scheduleSweep(call.deadlineMs);
+    this.countUnsent(call);
+    call.trace?.returned('to go on elsewhere', this.ports.clock.monotonicMs());
+    this.reroute(call);
+    return true;
   }
 
   /** The first part is here: what is left takes as long as it takes. */
@@ -328,7 +381,8 @@ export class MemberRouter implements LinkOwner {
   private finish(call: Call, status: RpcStatus | null, pieces: readonly Uint8Array[] = []): void {
     this.retire(call);
     if (call.trace !== undefined) call.trace.end(status);
-    call.done(status, pieces);
+    if (call.rest === undefined) call.done(status, pieces);
+    else call.rest.end(status);
   }
 
   /** Takes the call out of the live ones. */

@@ -175,12 +175,12 @@ export class ApiMetrics {
   }
 
   /** `response` is looked at only if `code` is 0. */
-  endUnary(counts: RpcCounts, code: number, response: readonly Uint8Array[], durationMs: number): void {
+  endUnary(counts: RpcCounts, code: number, responseBytes: number, durationMs: number): void {
     counts.end(code);
     counts.times?.observe(durationMs / 1_000);
     if (code !== 0) return;
     counts.sent++;
-    for (let i = 0; i < response.length; i++) this.sentBytes += response[i]!.length;
+    this.sentBytes += responseBytes;
   }
 
   startStream(counts: RpcCounts, version: string | undefined): void {

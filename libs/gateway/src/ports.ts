@@ -34,8 +34,32 @@ export interface CallContext {
   readonly own?: boolean;
 }
 
-/** Called exactly once. `response` is the encoded message; a large one may come in several pieces that follow each other. */
-export type UnaryReply = (status: RpcStatus | null, response: readonly Uint8Array[]) => void;
+/**
+ * Called exactly once. `response` is the encoded message; a large one may come in several pieces that follow each other.
+ * Where the caller takes parts and the answer is large, it is its beginning only, and `rest` gives what follows.
+ */
+export type UnaryReply = (
+  status: RpcStatus | null,
+  response: readonly Uint8Array[],
+  rest?: AnswerRest,
+) => void;
+
+/** With `release` the part is lent: it may be called, once, when nobody looks at the bytes any more. */
+export type PartTaker = (part: Uint8Array, release?: () => void) => void;
+
+/** What follows the beginning of a large answer, as it comes. Once begun, it can only fail or be complete. */
+export interface AnswerRest {
+  /** What is to come. */
+  readonly bytes: number;
+  /** Of the beginning, as of a part. */
+  readonly releaseFirst: (() => void) | undefined;
+  /** Neither is called before this has returned. `onEnd` with null: all of it has been given. */
+  start(onPart: PartTaker, onEnd: (status: RpcStatus | null) => void): void;
+  /** Tells somebody else of the end. Not called when the call is cancelled. */
+  observe(onEnd: (status: RpcStatus | null) => void): void;
+  /** There is room for so many bytes more, the beginning included. */
+  credit(bytes: number): void;
+}
 
 /** The server's side of one streaming call. The handler sets the `on…` members before it returns. */
 export interface ServerStream {
@@ -66,6 +90,13 @@ export type CancelCall = () => void;
  * `path` is the gRPC path, such as /etcdserverpb.KV/Range. An unknown or not yet served one answers Unimplemented.
  */
 export interface ApiHandler {
-  unary(path: string, request: Uint8Array, context: CallContext, reply: UnaryReply): CancelCall;
+  /** `takesParts`: the caller can do with a `rest`. */
+  unary(
+    path: string,
+    request: Uint8Array,
+    context: CallContext,
+    reply: UnaryReply,
+    takesParts?: boolean,
+  ): CancelCall;
   stream(path: string, context: CallContext, stream: ServerStream): void;
 }

@@ -150,6 +150,16 @@ interface Feed {
 
 const feedWindowBytes = 4_096;
 
+const noReply: LinkReply = {
+  id: 0,
+  code: 0,
+  message: '',
+  body: emptyBytes,
+  more: false,
+  notTaken: false,
+  totalBytes: 0,
+};
+
 export class FakeMember {
   readonly cluster: FakeCluster;
   readonly id: bigint;
@@ -170,6 +180,9 @@ export class FakeMember {
   credited = 0;
   /** Answers the next requests instead of the usual way; return undefined to keep silent for good. */
   override: ((request: LinkRequest) => Partial<LinkReply> | 'usual' | undefined) | undefined;
+  /** Of answers to a range: in parts of so many bytes; and after how many of them its links are cut. 0: whole, never. */
+  partBytes = 0;
+  partsMax = 0;
   /** Sends no feed and no states. */
   mute = false;
   private channels = new Map<TestChannel, Map<number, Feed>>();
@@ -223,6 +236,12 @@ export class FakeMember {
       this.pumpFeeds();
       this.tell();
     });
+  }
+
+  /** One more reply to a request that `override` has answered in part. */
+  reply(id: number, reply: Partial<LinkReply>): void {
+    for (const channel of this.channels.keys())
+      this.send(channel, { replies: [{ ...noReply, id, ...reply }] });
   }
 
   count(method: Method): number {
@@ -302,14 +321,7 @@ export class FakeMember {
   private answer(channel: TestChannel, request: LinkRequest): void {
     const special = this.override === undefined ? 'usual' : this.override(request);
     if (special === undefined) return;
-    const base: LinkReply = {
-      id: request.id,
-      code: 0,
-      message: '',
-      body: emptyBytes,
-      more: false,
-      notTaken: false,
-    };
+    const base: LinkReply = { ...noReply, id: request.id };
     if (special !== 'usual') return this.send(channel, { replies: [{ ...base, ...special }] });
     if (request.method === Method.snapshot) {
       const parts = [1, 2, 3].map((n) =>
@@ -320,6 +332,21 @@ export class FakeMember {
       return;
     }
     const outcome = this.serve(request);
+    const { partBytes } = this;
+    if (outcome instanceof Uint8Array && partBytes > 0 && request.method === Method.range) {
+      for (let at = 0, n = 1; at < outcome.length; at += partBytes, n++) {
+        const body = outcome.subarray(at, at + partBytes);
+        const more = at + partBytes < outcome.length;
+        const totalBytes = at === 0 ? outcome.length : 0;
+        this.send(channel, { replies: [{ ...base, body, more, totalBytes }] });
+        if (n === this.partsMax) {
+          // What was sent arrives first.
+          this.cluster.world.timers.after(5, () => this.down());
+          return;
+        }
+      }
+      return;
+    }
     if (outcome instanceof Uint8Array) this.send(channel, { replies: [{ ...base, body: outcome }] });
     else this.send(channel, { replies: [{ ...base, code: outcome.code, message: outcome.message }] });
   }

@@ -1,6 +1,6 @@
 import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { utf8, utf8Text } from '@quoin/base';
-import { etcdErrors, Method } from '@quoin/contracts';
+import { concatBytes, utf8, utf8Text } from '@quoin/base';
+import { Code, etcdErrors, Method, type RpcStatus } from '@quoin/contracts';
 import {
   CompactionRequestSchema,
   PutRequestSchema,
@@ -463,4 +463,117 @@ test('a read-only txn is a read, any other a write', () => {
   unary(world, gateway, '/etcdserverpb.KV/Txn', encode(TxnRequestSchema, { success: [nested] }));
   world.run(20);
   expect(members.map((m) => m.count(Method.txn))).toEqual([2, 1, 0]);
+});
+
+/** A unary call whose answer is taken in parts, `credited` as the test says. */
+function inParts(gateway: Gateway, request: Uint8Array) {
+  const seen = {
+    pieces: [] as Uint8Array[],
+    begun: false,
+    status: undefined as RpcStatus | null | undefined,
+  };
+  const cancel = gateway.unary(
+    rangePath,
+    request,
+    contextOf(),
+    (status, pieces, rest) => {
+      seen.pieces.push(...pieces);
+      if (rest === undefined) {
+        seen.status = status;
+        return;
+      }
+      seen.begun = true;
+      rest.start(
+        (part) => {
+          seen.pieces.push(part);
+          rest.credit(part.length);
+        },
+        (end) => {
+          seen.status = end;
+        },
+      );
+    },
+    true,
+  );
+  return { seen, cancel };
+}
+
+function filled(members = 3) {
+  const all = setup(members);
+  const { world, gateway } = all;
+  gateway.start();
+  world.run(50);
+  for (let i = 0; i < 40; i++)
+    unary(world, gateway, putPath, put(`k${String(i).padStart(2, '0')}`, 'x'.repeat(i)));
+  world.run(50);
+  const everything = encode(RangeRequestSchema, { key: utf8('k'), rangeEnd: utf8('l') });
+  const whole = unary(world, gateway, rangePath, everything);
+  world.run(20);
+  return { ...all, everything, whole: fromBinary(RangeResponseSchema, whole.body) };
+}
+
+test('a large answer goes on at another member when its own is lost, also while others write', () => {
+  for (const partsMax of [1, 2, 5]) {
+    const { world, gateway, members, everything, whole } = filled();
+    for (const member of members) member.partBytes = 100;
+    const home = members.find((m) => m.id === gateway.status().home)!;
+    home.partsMax = partsMax;
+    const { seen } = inParts(gateway, everything);
+    world.run(3);
+    expect(seen.begun).toBe(true);
+    expect(seen.status).toBeUndefined();
+    const begun = concatBytes(seen.pieces).length;
+    expect(begun).toBeGreaterThan(0);
+    // Written after the answer had begun: not in it, though the other member has it.
+    unary(world, gateway, putPath, put('k00a', 'later'));
+    world.run(500);
+    expect(seen.status).toBeNull();
+    const answer = fromBinary(RangeResponseSchema, concatBytes(seen.pieces));
+    expect(answer.kvs).toEqual(whole.kvs);
+    expect(answer.count).toBe(whole.count);
+    expect(answer.header?.memberId).toBe(home.id);
+  }
+});
+
+test('a large answer that nobody can go on with fails, and one whose client leaves is cancelled', () => {
+  const { world, gateway, members, everything } = filled(1);
+  members[0]!.partBytes = 100;
+  members[0]!.partsMax = 2;
+  const lost = inParts(gateway, everything).seen;
+  world.run(20_000);
+  expect(lost.begun).toBe(true);
+  expect(lost.status).toMatchObject({ code: Code.unavailable });
+  members[0]!.up = true;
+  members[0]!.partsMax = 0;
+  members[0]!.override = (request) =>
+    request.method === Method.range ? { body: utf8('\n\0'), more: true, totalBytes: 1_000 } : 'usual';
+  world.run(5_000);
+  const { seen, cancel } = inParts(gateway, everything);
+  world.run(50);
+  expect(seen.begun).toBe(true);
+  cancel();
+  world.run(50);
+  expect(members[0]!.cancelled).toHaveLength(1);
+  expect(seen.status).toBeUndefined();
+});
+
+test('an answer that differs from what was said of it fails', () => {
+  const { world, gateway, members, everything } = filled(1);
+  for (const [body, status] of [
+    [new Uint8Array(5), Code.internal],
+    [new Uint8Array(8), null],
+    [new Uint8Array(9), Code.internal],
+  ] as const) {
+    let asked = 0;
+    members[0]!.override = (request) => {
+      if (request.method !== Method.range) return 'usual';
+      asked = request.id;
+      return { body: utf8('\n\0'), more: true, totalBytes: 10 };
+    };
+    const { seen } = inParts(gateway, everything);
+    world.run(20);
+    members[0]!.reply(asked, { body });
+    world.run(20);
+    expect(seen.status === null ? null : seen.status?.code).toBe(status);
+  }
 });

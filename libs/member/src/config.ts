@@ -92,6 +92,11 @@ export interface MemberLimits {
   readonly snapshotStallMs: number;
   /** Bytes of a feed, backup or history that may be under way to a gateway without credit. */
   readonly streamWindowBytes: number;
+  /** Pairs of one range that are held until it is answered; a longer answer is read again while it is sent. */
+  readonly rangeHeldBytes: number;
+  /** Of such an answer: one part, at least 64, and what may be under way without credit. */
+  readonly rangePartBytes: number;
+  readonly rangeWindowBytes: number;
   /** How long `stop` waits for another member to take the lead. */
   readonly transferTimeoutMs: number;
   /** What users and prefixes may take: leases and keys, which are counted at apply. Undefined: no limits. */
@@ -144,6 +149,9 @@ export const memberDefaults: MemberLimits = {
   snapshotWindowChunks: 16,
   snapshotStallMs: 30_000,
   streamWindowBytes: 4 << 20,
+  rangeHeldBytes: 2 << 20,
+  rangePartBytes: 128 << 10,
+  rangeWindowBytes: 1 << 20,
   transferTimeoutMs: 3_000,
   authTokenTtlSeconds: 300,
 };

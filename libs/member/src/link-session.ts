@@ -15,6 +15,7 @@ import {
   encodeLinkDown,
   type FeedBatch,
   type FeedSubscribe,
+  frameReplyPart,
   type LinkHello,
   type LinkReply,
   type LinkRequest,
@@ -128,7 +129,15 @@ export class LinkCall implements ReadCall {
   reply(body: Uint8Array): void {
     if (this.answered) return;
     if (body.length <= partBytes) {
-      this.finish({ id: this.id, code: Code.ok, message: '', body, more: false, notTaken: false });
+      this.finish({
+        id: this.id,
+        code: Code.ok,
+        message: '',
+        body,
+        more: false,
+        notTaken: false,
+        totalBytes: 0,
+      });
       return;
     }
     let whole: Uint8Array | undefined = body;
@@ -157,9 +166,33 @@ export class LinkCall implements ReadCall {
   part(body: Uint8Array, more: boolean): void {
     if (this.answered) return;
     this.creditBytes -= body.length;
-    const reply: LinkReply = { id: this.id, code: Code.ok, message: '', body, more, notTaken: false };
+    const reply: LinkReply = {
+      id: this.id,
+      code: Code.ok,
+      message: '',
+      body,
+      more,
+      notTaken: false,
+      totalBytes: 0,
+    };
     if (more) this.session.push(reply);
     else this.finish(reply);
+  }
+
+  /**
+   * The same of an answer that is made part by part, with room before the body (see `frameReplyPart`), which is then the
+   * call's until `onSent`, if that is called. `totalBytes` with the first part.
+   */
+  framedPart(body: Uint8Array<ArrayBuffer>, more: boolean, totalBytes: number, onSent: () => void): void {
+    if (this.answered) return;
+    this.creditBytes -= body.length;
+    this.session.pushFramed(frameReplyPart(body, this.id, more, totalBytes), onSent);
+    if (more) return;
+    this.answered = true;
+    this.session.host.answered(this, true);
+    this.session.forget(this.id);
+    if (this.span !== undefined) this.session.ends(this.span);
+    this.span = undefined;
   }
 
   fail(status: RpcStatus): void {
@@ -172,6 +205,7 @@ export class LinkCall implements ReadCall {
       body: emptyBytes,
       more: false,
       notTaken: false,
+      totalBytes: 0,
     });
   }
 
@@ -184,6 +218,7 @@ export class LinkCall implements ReadCall {
       body: emptyBytes,
       more: false,
       notTaken: true,
+      totalBytes: 0,
     });
   }
 
@@ -223,6 +258,7 @@ export class LinkSession {
   private batches: FeedBatch[];
   /** Of calls whose answers leave at the end of this turn. */
   private spans: Span[];
+  private framed: { readonly message: Uint8Array; readonly onSent: () => void }[];
   private greeted: boolean;
   private welcomeDue: boolean;
   private stateDue: boolean;
@@ -236,6 +272,7 @@ export class LinkSession {
     this.replies = [];
     this.batches = [];
     this.spans = [];
+    this.framed = [];
     this.greeted = false;
     this.welcomeDue = false;
     this.stateDue = false;
@@ -256,6 +293,13 @@ export class LinkSession {
     this.host.wake();
   }
 
+  /** A message of its own, sent behind what else the turn has. */
+  pushFramed(message: Uint8Array, onSent: () => void): void {
+    if (!this.open) return;
+    this.framed.push({ message, onSent });
+    this.host.wake();
+  }
+
   forget(id: number): void {
     this.calls.delete(id);
   }
@@ -271,9 +315,18 @@ export class LinkSession {
     this.stateDue = this.greeted;
   }
 
-  /** Ends the turn: everything in one message. */
+  /** Ends the turn: everything in one message, and parts of large answers in their own. */
   flush(): void {
     if (!this.open || !this.greeted) return;
+    this.flushTurn();
+    if (this.framed.length === 0) return;
+    const { framed } = this;
+    this.framed = [];
+    for (const { message, onSent } of framed) this.channel.send(message, onSent);
+    this.endSpans(this.host.nowMs());
+  }
+
+  private flushTurn(): void {
     const auth = this.host.authView();
     const quiet = this.replies.length === 0 && this.batches.length === 0 && auth === this.authSent;
     if (quiet && !this.stateDue && !this.welcomeDue) return;
@@ -299,8 +352,12 @@ export class LinkSession {
   private sendSampled(message: Uint8Array): void {
     const endMs = this.host.nowMs();
     this.channel.send(message);
+    this.endSpans(endMs);
+  }
+
+  private endSpans(endMs: number): void {
     for (const span of this.spans) span.end(undefined, endMs);
-    this.spans = [];
+    if (this.spans.length > 0) this.spans = [];
   }
 
   /** The store was replaced by a snapshot: feeds go on from where they are. */

@@ -33,8 +33,6 @@ import {
   malformedRequest,
   methodName,
   type RangeRequestView,
-  RangeResponsePieces,
-  type ResponseHeader,
   readRangeRequest,
   readTxnRequest,
   type TxnRequestView,
@@ -42,7 +40,6 @@ import {
   writeLeaseLeasesResponse,
   writeTxnResponse,
 } from '@quoin/contracts';
-import type { RangeReader, RangeResult, RevisionError } from '@quoin/mvcc';
 import type { StateMachine } from './apply.ts';
 import { isReadOnly, isSerializable, planError, planTxn, rangeError, runReadOnly } from './apply-txn.ts';
 import { AuthRequests, type AuthRequestsParts } from './auth-requests.ts';
@@ -62,6 +59,7 @@ import type { MemberConfig } from './config.ts';
 import { ConfirmedCall } from './confirmed-call.ts';
 import type { LeaseRequests } from './lease-requests.ts';
 import type { LinkCall } from './link-session.ts';
+import { answerRange, type LongRange, LongRanges, RangeOutcome } from './long-range.ts';
 import type { Maintenance } from './maintenance.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { Proposals } from './proposals.ts';
@@ -87,8 +85,6 @@ export interface RequestsParts {
   readonly status: () => StatusView;
 }
 
-/** Entries that one slice of a long range visits. */
-const rangeSliceEntries = 2_000;
 const historyBytes = 1 << 20;
 
 /** What a member whose state is known to be wrong leaves to others. */
@@ -106,19 +102,15 @@ function readsData({ method, body }: LinkCall): boolean {
   }
 }
 
-interface LongRange {
-  readonly call: LinkCall;
-  /** Of the moment in which it began. */
-  readonly header: ResponseHeader;
-  readonly reader: RangeReader;
-}
-
 export class Requests {
   private readonly parts: RequestsParts;
   /** Reads of this turn that need no quorum. */
   private local: LinkCall[];
+  private readonly ranges: LongRanges;
   private longRanges: LongRange[];
   private confirming: ConfirmedCall[];
+  /** Long ranges without credit. */
+  private readonly waitingRanges = new Set<LongRange>();
   private readonly auth: AuthRequests;
   private readonly limit = new RateLimit(5_000);
   private readonly goodRanges: Distribution;
@@ -140,6 +132,7 @@ export class Requests {
       propose: (call, method, body) => this.propose(call, method, body),
     });
     this.local = [];
+    this.ranges = new LongRanges(parts.config, parts.machine);
     this.longRanges = [];
     this.confirming = [];
   }
@@ -413,22 +406,23 @@ export class Requests {
     const local = this.local;
     this.local = [];
     for (const call of local) call.serve();
-    const ranges = this.longRanges;
-    this.longRanges = [];
-    for (const range of ranges) {
-      if (clock.monotonicMs() < endMs) this.stepRange(range);
-      else this.longRanges.push(range);
+    while (this.longRanges.length > 0 && clock.monotonicMs() < endMs) {
+      const ranges = this.longRanges;
+      this.longRanges = [];
+      for (const range of ranges) {
+        if (clock.monotonicMs() < endMs) this.stepRange(range);
+        else this.longRanges.push(range);
+      }
     }
     return this.longRanges.length > 0;
   }
 
   /** The store is about to be replaced: reads in progress cannot go on. */
   dropLongRanges(): void {
-    for (const { call, reader } of this.longRanges) {
-      reader.close();
-      call.fail(etcdErrors.leaderChanged);
-    }
+    for (const range of this.longRanges) range.drop();
     this.longRanges = [];
+    for (const range of this.waitingRanges) range.drop();
+    this.waitingRanges.clear();
   }
 
   private serveRange(call: LinkCall, request: RangeRequestView): void {
@@ -437,29 +431,25 @@ export class Requests {
     if (problem !== undefined) return call.fail(problem);
     // Now: a long read goes on while the store does, and whoever watches from the next revision on must miss nothing.
     const header = this.parts.machine.header();
-    if (request.rangeEnd.length === 0) return this.answerRange(call, header, store.range(request));
-    const reader = store.rangeReader(request);
-    if (typeof reader === 'string') return this.answerRange(call, header, reader);
-    this.stepRange({ call, header, reader });
+    if (request.rangeEnd.length === 0) return answerRange(call, header, store.range(request));
+    const range = this.ranges.open(call, request, header);
+    if (typeof range === 'string') return answerRange(call, header, range);
+    this.stepRange(range);
   }
 
   private stepRange(range: LongRange): void {
-    const { call, header, reader } = range;
-    if (call.done) reader.close();
-    else if (reader.step(rangeSliceEntries)) {
-      const result = reader.result();
-      // An open reader holds a cursor, and keeps removal of old versions waiting.
-      reader.close();
-      this.answerRange(call, header, result);
-    } else this.longRanges.push(range);
-  }
-
-  private answerRange(call: LinkCall, header: ResponseHeader, result: RangeResult | RevisionError): void {
-    if (result === 'compacted') return call.fail(etcdErrors.compacted);
-    if (result === 'future') return call.fail(etcdErrors.futureRev);
-    const { kvs, more, count } = result;
-    const pieces = new RangeResponsePieces(header, kvs, more, count);
-    call.replyPieces(() => pieces.next());
+    const outcome = range.step();
+    if (outcome === RangeOutcome.more) this.longRanges.push(range);
+    if (outcome !== RangeOutcome.waits) return;
+    const { call } = range;
+    this.waitingRanges.add(range);
+    const resume = (): void => {
+      if (!this.waitingRanges.delete(range)) return;
+      this.longRanges.push(range);
+      this.parts.loop.wake();
+    };
+    call.onCredit = resume;
+    call.onCancel = resume;
   }
 
   private serveTxn(call: LinkCall, request: TxnRequestView): void {

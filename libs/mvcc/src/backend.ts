@@ -5,6 +5,8 @@
 export interface Backend {
   /** A copy the caller owns, or undefined. */
   get(key: Uint8Array): Uint8Array | undefined;
+  /** The same without a copy: valid until the next call. */
+  peek(key: Uint8Array): Uint8Array | undefined;
   /**
    * Visits entries with low ≤ key < high in order (or from the end), until `visit` returns false.
    * The views are valid only during the call, and the backend may not be used inside it.

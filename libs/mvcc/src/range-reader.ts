@@ -1,4 +1,5 @@
 import { assert, compareBytes, equalBytes } from '@quoin/base';
+import { uintSize } from '@quoin/contracts';
 import type { BackendCursor } from './backend.ts';
 import { RecordReader } from './event-log.ts';
 import { KeyValueReader, withoutValue } from './key-value.ts';
@@ -24,6 +25,7 @@ const noEnd: Uint8Array = new Uint8Array(0);
 
 /** Large values left over by one slice of the scan, and bytes of them that are read in one step. */
 const largeSliceMax = 64;
+const largeSliceMaxPassing = 8;
 const largeBytesMax = 2 * 1024 * 1024;
 
 /** One cursor slice's bound; the count of entries is what usually ends it. */
@@ -135,6 +137,16 @@ export class RangeReader {
     if (this.rows.largeCount === 0) this.rows.drain(visit);
   }
 
+  /** More than `holdBytes`: the result has no pairs, and another reader at the same revision has to give them. */
+  get overflown(): boolean {
+    return this.rows.overflown;
+  }
+
+  /** What the pairs so far take in a message, with the tag and length of each. */
+  get itemBytes(): number {
+    return this.rows.itemBytes;
+  }
+
   /** The past revision that is read; 0: the current state. */
   get readRevision(): number {
     return this.revision;
@@ -162,7 +174,7 @@ export class RangeReader {
   private stepLatest(maxEntries: number, overlay: OverlayView): void {
     const { rows } = this;
     let left = maxEntries;
-    const hasRoom = (): boolean => left > 0 && rows.largeCount < largeSliceMax;
+    const hasRoom = (): boolean => left > 0 && rows.largeCount < rows.largeMax;
     const offer = (entryKey: Uint8Array, cell: Uint8Array): boolean => {
       for (;;) {
         const order = overlay.compare(entryKey, 1);
@@ -355,12 +367,21 @@ class Rows {
   /** Everything that passes the filters is needed, whatever the limit. */
   private readonly all: boolean;
   private readonly filters: boolean;
+  private readonly holdBytes: number;
+  private readonly sink: ((kv: Uint8Array) => void) | undefined;
+  readonly largeMax: number;
+  overflown = false;
+  itemBytes = 0;
+  /** Rows found that belong to the result, wherever they are now. */
+  private found = 0;
   private readonly kvs: Uint8Array[] = [];
   /** Of each row, when rows are drained. */
   private readonly subs: number[] | undefined;
   /** Rows that need a read of V or R once the scan has ended: position in `kvs`, and what to read. */
   private large: { at: number; mod: number; sub: number }[] = [];
   private largeNext = 0;
+  /** How many of `kvs` the sink has been given. */
+  private passed = 0;
   private count = 0;
   private matched = 0;
   private slab: Uint8Array = noEnd;
@@ -382,6 +403,15 @@ class Rows {
     this.filters = this.minMod > 0 || this.maxMod !== 0 || this.minCreate > 0 || this.maxCreate !== 0;
     this.all = this.sorts() || this.limit <= 0;
     this.subs = options.drained === true ? [] : undefined;
+    this.holdBytes = this.sorts()
+      ? Number.POSITIVE_INFINITY
+      : (options.holdBytes ?? Number.POSITIVE_INFINITY);
+    this.sink = options.sink;
+    this.largeMax = this.sink === undefined ? largeSliceMax : largeSliceMaxPassing;
+    assert(
+      this.sink === undefined || !this.sorts(),
+      'rows that are passed on have no order but that of keys',
+    );
   }
 
   /** The cell is a view: unless it `stays` as it is, it is copied if it is wanted. */
@@ -390,19 +420,34 @@ class Rows {
     if (this.countOnly) return;
     if (this.filters && !this.passes(cell)) return;
     this.matched++;
-    if (!this.all && this.kvs.length >= this.limit) return;
+    if (!this.all && this.found >= this.limit) return;
+    this.found++;
     this.subs?.push(cellSub(cell));
     if (this.keysOnly && this.target !== sortTarget.value) {
       this.reader.readHead(cell);
-      this.kvs.push(this.copy(cell, this.reader.headEnd));
+      this.keep(cell, this.reader.headEnd, false);
     } else if (isLargeCell(cell)) {
       this.reader.readHead(cell);
       this.large.push({ at: this.kvs.length, mod: this.reader.modRevision, sub: cellSub(cell) });
-      this.kvs.push(noEnd);
-    } else {
-      const length = cell.length - cellTrailerBytes;
-      this.kvs.push(stays ? cell.subarray(0, length) : this.copy(cell, length));
-    }
+      if (!this.overflown) this.kvs.push(noEnd);
+    } else this.keep(cell, cell.length - cellTrailerBytes, stays);
+  }
+
+  private keep(cell: Uint8Array, length: number, stays: boolean): void {
+    this.measure(length);
+    if (this.overflown) return;
+    // Behind one that is yet to be read it has to wait.
+    if (this.sink !== undefined && this.large.length === 0) this.sink(cell.subarray(0, length));
+    else this.kvs.push(stays ? cell.subarray(0, length) : this.copy(cell, length));
+  }
+
+  private measure(length: number): void {
+    this.itemBytes += 1 + uintSize(length) + length;
+    if (this.itemBytes <= this.holdBytes || this.overflown) return;
+    this.overflown = true;
+    this.kvs.length = 0;
+    this.slab = noEnd;
+    this.slabAt = 0;
   }
 
   addPast(past: Past): void {
@@ -417,7 +462,7 @@ class Rows {
 
   /** False: from now on entries only count. */
   get wanted(): boolean {
-    return !this.countOnly && (this.all || this.filters || this.kvs.length < this.limit);
+    return !this.countOnly && (this.all || this.filters || this.found < this.limit);
   }
 
   /** A key whose row is not wanted. */
@@ -432,13 +477,32 @@ class Rows {
     while (this.largeNext < this.large.length) {
       if (bytes >= largeBytesMax) return false;
       const { at, mod, sub } = this.large[this.largeNext++]!;
-      const kv = this.state.largeValue(mod, sub);
-      this.kvs[at] = kv;
+      if (this.sink === undefined && !this.overflown) {
+        const kv = this.state.largeValue(mod, sub);
+        this.measure(kv.length);
+        if (!this.overflown) this.kvs[at] = kv;
+        bytes += kv.length;
+        continue;
+      }
+      if (this.sink !== undefined) this.passOn(at);
+      const kv = this.state.peekLarge(mod, sub);
+      this.measure(kv.length);
       bytes += kv.length;
+      this.sink?.(kv);
+      this.passed = at + 1;
     }
     this.large.length = 0;
     this.largeNext = 0;
+    if (this.sink === undefined) return true;
+    this.passOn(this.kvs.length);
+    this.kvs.length = 0;
+    this.passed = 0;
     return true;
+  }
+
+  /** Gives the sink those that stood behind a large one, up to the next. */
+  private passOn(end: number): void {
+    for (; this.passed < end; this.passed++) this.sink!(this.kvs[this.passed]!);
   }
 
   drain(visit: (kv: Uint8Array, sub: number) => void): void {
@@ -453,6 +517,7 @@ class Rows {
     let { kvs } = this;
     if (this.countOnly) return { kvs: [], count: this.count, more: false };
     if (this.sorts()) kvs = this.sorted();
+    if (this.overflown) kvs = [];
     if (this.limit > 0 && kvs.length > this.limit) kvs.length = this.limit;
     if (this.keysOnly && this.target === sortTarget.value)
       kvs = kvs.map((kv) => withoutValue(kv, this.reader));

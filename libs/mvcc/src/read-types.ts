@@ -20,6 +20,13 @@ export interface RangeOptions {
   readonly maxCreateRevision?: number | undefined;
   /** Of a reader in slices: rows are taken away by `drain` as they are found. Not with a limit or an order. */
   readonly drained?: boolean | undefined;
+  /**
+   * Of a reader in slices: pairs that take more than this in a message are let go and only measured from then on (see
+   * `RangeReader.overflown`). Nothing is let go where an order needs all of them.
+   */
+  readonly holdBytes?: number | undefined;
+  /** Of a reader in slices: is given each pair in its turn, as a view for the moment of the call; the result has none. */
+  readonly sink?: ((kv: Uint8Array) => void) | undefined;
 }
 
 export interface RangeResult {

@@ -276,6 +276,13 @@ export class StoreState implements StoredState {
     return kv;
   }
 
+  /** The same, valid until the backend is used again. */
+  peekLarge(mod: number, sub: number): Uint8Array {
+    const kv = this.backend.peek(revisionKey(prefix.values, mod, sub));
+    assert(kv !== undefined, () => `the value of revision ${mod}/${sub} is missing`);
+    return kv;
+  }
+
   /** The cell of a superseded version that H has. */
   historyCell({ key, mod, cell: kept }: Past): Uint8Array {
     if (kept.length > 0) return kept;

@@ -17,13 +17,18 @@ export function localChannelPair(timers: Timers): [Channel, Channel] {
   return [a, b];
 }
 
+interface Sent {
+  readonly message: Uint8Array;
+  readonly onSent: (() => void) | undefined;
+}
+
 class LocalChannel implements Channel {
-  onMessage: (message: Uint8Array) => void = nothing;
+  onMessage: (message: Uint8Array, release?: () => void) => void = nothing;
   onDrain: () => void = nothing;
   onClose: (reason: string) => void = nothing;
   private readonly timers: Timers;
   private peer: LocalChannel | undefined;
-  private queue: Uint8Array[] = [];
+  private queue: Sent[] = [];
   private bytes = 0;
   private scheduled = false;
   private blocked = false;
@@ -40,9 +45,9 @@ class LocalChannel implements Channel {
     this.peer = peer;
   }
 
-  send(message: Uint8Array): boolean {
+  send(message: Uint8Array, onSent?: () => void): boolean {
     if (this.ended || this.dead) return true;
-    this.queue.push(message);
+    this.queue.push({ message, onSent });
     this.bytes += message.length;
     this.schedule();
     this.blocked ||= this.bytes > highWaterBytes;
@@ -74,7 +79,7 @@ class LocalChannel implements Channel {
     const messages = this.queue;
     this.queue = [];
     this.bytes = 0;
-    for (const message of messages) if (!peer.dead) peer.onMessage(message);
+    for (const { message, onSent } of messages) if (!peer.dead) peer.onMessage(message, onSent);
     if (this.ended && !peer.dead) {
       peer.dead = true;
       peer.onClose('closed by the other side');

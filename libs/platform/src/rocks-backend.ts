@@ -171,6 +171,13 @@ export class RocksBackend implements Backend {
     return found === undefined ? undefined : plain(found);
   }
 
+  peek(key: Uint8Array): Uint8Array | undefined {
+    this.check();
+    const found = this.find(key);
+    if (typeof found === 'number') return this.valueBuffer.subarray(0, found);
+    return found === undefined ? undefined : plain(found);
+  }
+
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void {
     this.check();
     const iterator = this.iterator(low, high, reverse);

@@ -174,14 +174,19 @@ class EdgeConnection {
 
   write(): void {
     const { socket } = this;
-    const chunks = this.server.connection.takeOutput();
+    const { connection } = this.server;
+    const chunks = connection.takeOutput();
+    const releases = connection.takeReleases();
     if (!socket.writable) return;
-    if (chunks.length === 1) socket.write(chunks[0]!);
-    else if (chunks.length > 1) {
-      socket.cork();
-      for (const chunk of chunks) socket.write(chunk);
-      socket.uncork();
-    }
+    const last = chunks.length - 1;
+    if (last > 0) socket.cork();
+    for (let i = 0; i < last; i++) socket.write(chunks[i]!);
+    if (releases.length > 0) {
+      socket.write(chunks[last]!, (error) => {
+        if (error == null) for (const release of releases) release();
+      });
+    } else if (last >= 0) socket.write(chunks[last]!);
+    if (last > 0) socket.uncork();
     if (this.closing) socket.end();
   }
 

@@ -90,3 +90,42 @@ test('the peer port refuses paths and protocols that it does not know', async ()
   const socket = await fetch(`http://127.0.0.1:${port}${linkPath}`);
   expect(await socket.text()).toBe('');
 });
+
+test('long messages are lent, and stay as they are until they are given back, however late', async () => {
+  // Around the bounds: copied or lent, ending with a block, longer than a block.
+  const lengths = Array.from({ length: 120 }, (_, i) =>
+    i % 7 === 0 ? 16_384 + (i % 3) : i % 11 === 0 ? 1_500_000 + i : 1 + ((i * 48_611) % 400_000),
+  );
+  const url = await serve((socket) => {
+    socket.write(answer);
+    for (const [i, length] of lengths.entries()) {
+      const head = Buffer.alloc(4);
+      head.writeUInt32BE(length);
+      socket.write(head);
+      socket.write(Buffer.alloc(length, i));
+    }
+  });
+  const channel = dialStream(url, peerPath);
+  closers.push(() => channel.close());
+  const wrong: number[] = [];
+  const held: { readonly i: number; readonly message: Uint8Array; readonly release: () => void }[] = [];
+  const giveBack = (): void => {
+    const { i, message, release } = held.shift()!;
+    if (message.some((byte) => byte !== i)) wrong.push(i);
+    release();
+  };
+  let count = 0;
+  let lent = 0;
+  channel.onMessage = (message, release) => {
+    const i = count++;
+    if (message.length !== lengths[i] || message[0] !== i) wrong.push(i);
+    if (release === undefined) return;
+    lent++;
+    held.push({ i, message, release });
+    while (held.length > i % 23) giveBack();
+  };
+  await expect.poll(() => count, { timeout: 20_000 }).toBe(lengths.length);
+  while (held.length > 0) giveBack();
+  expect(wrong).toEqual([]);
+  expect(lent).toBeGreaterThan(100);
+});

@@ -49,6 +49,8 @@ export class Connection {
     (stream) => this.endLocal(stream),
     () => this.guard.sentSubstance(),
   );
+  /** What may be called once all that `takeOutput` has given so far has left for good. */
+  readonly takeReleases = (): readonly (() => void)[] => this.outflow.takeReleases();
   private readonly out = this.outflow.out;
   private readonly decoder: HpackDecoder;
   private readonly streams = new IdMap<Stream>();
@@ -159,11 +161,11 @@ export class Connection {
 
   /**
    * Body pieces that follow each other. False: more than the high-water mark waits, stop until `onDrain`.
-   * All is taken either way.
+   * All is taken either way. With `release` the last piece is lent until that is called, if ever.
    */
-  sendData(stream: Stream, pieces: readonly Uint8Array[], end: boolean): boolean {
+  sendData(stream: Stream, pieces: readonly Uint8Array[], end: boolean, release?: () => void): boolean {
     if (stream.closed || stream.localClosed || stream.endAfterQueue) return true;
-    this.outflow.enqueue(stream, pieces);
+    this.outflow.enqueue(stream, pieces, release);
     stream.endAfterQueue = end;
     this.outflow.flush(stream);
     this.announce();
@@ -507,13 +509,12 @@ export class Connection {
 
   private endLocal(stream: Stream): void {
     stream.localClosed = true;
-    if (stream.remoteClosed) this.forget(stream);
-    else {
+    if (!stream.remoteClosed) {
       // An answer before the end of the request makes the rest of it unwanted (RFC 9113 §8.1).
       this.writeReset(stream.id, ErrorCode.noError);
       stream.aborted = true;
-      this.forget(stream);
     }
+    this.forget(stream);
   }
 
   private endRemote(stream: Stream): void {
@@ -558,8 +559,6 @@ export class Connection {
     }
     this.events.onClose(reason);
   }
-
-  // ---- frames
 
   private sendSettings(): void {
     const settings: [number, number][] = [

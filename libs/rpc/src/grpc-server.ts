@@ -6,6 +6,7 @@ import type { ConnectionOptions } from './connection-options.ts';
 import { messagePrefix, messagePrefixBytes } from './frames.ts';
 import { encodeHeaders, type HeaderField, HeaderTemplate } from './hpack.ts';
 import { type Gunzip, MessageReader, readLength } from './message-reader.ts';
+import { type GrpcAnswerRest, PartedReply } from './parted-reply.ts';
 import {
   type PlainCall,
   type PlainHead,
@@ -53,7 +54,8 @@ export interface GrpcHandler {
     path: string,
     request: Uint8Array,
     context: GrpcCallContext,
-    reply: (status: GrpcStatus | null, response: readonly Uint8Array[]) => void,
+    reply: (status: GrpcStatus | null, response: readonly Uint8Array[], rest?: GrpcAnswerRest) => void,
+    takesParts: boolean,
   ): () => void;
   stream(path: string, context: GrpcCallContext, stream: GrpcServerStream): void;
 }
@@ -355,6 +357,7 @@ class UnaryCall implements StreamHandler {
   private request: Uint8Array | undefined = undefined;
   private cancel: (() => void) | undefined = undefined;
   private over = false;
+  private parted: PartedReply | undefined = undefined;
 
   constructor(
     connection: Connection,
@@ -405,7 +408,9 @@ class UnaryCall implements StreamHandler {
     this.cancel?.();
   }
 
-  onDrain(): void {}
+  onDrain(): void {
+    this.parted?.giveCredit();
+  }
 
   /** One message, not compressed, and nothing else: the usual case. */
   private isWhole(data: Uint8Array): boolean {
@@ -415,8 +420,15 @@ class UnaryCall implements StreamHandler {
   }
 
   private serve(request: Uint8Array): void {
-    const cancel = this.ports.handler.unary(this.path, request, this.context, (status, response) =>
-      this.reply(status, response),
+    const cancel = this.ports.handler.unary(
+      this.path,
+      request,
+      this.context,
+      (status, response, rest) => {
+        if (rest === undefined) this.reply(status, response);
+        else this.beginReply(response, rest);
+      },
+      true,
     );
     if (!this.over) this.cancel = cancel;
   }
@@ -431,6 +443,26 @@ class UnaryCall implements StreamHandler {
     else this.connection.sendHeaders(this.stream, trailersOnly(status), true);
     // Behind what the connection has just asked to be written.
     if (this.span !== undefined) this.span.end(status?.code ?? 0, status?.message ?? '');
+  }
+
+  /** The beginning of a large answer. */
+  private beginReply(beginning: readonly Uint8Array[], rest: GrpcAnswerRest): void {
+    if (this.over) return;
+    const bytes = totalBytes(beginning) + rest.bytes;
+    if (bytes > answerBytesMax) {
+      this.reply(answerTooLarge(bytes), []);
+      this.cancel?.();
+      return;
+    }
+    this.connection.sendHeaders(this.stream, responseHeaders.literal, false);
+    this.connection.sendData(this.stream, [messagePrefix(bytes)], false);
+    this.parted = new PartedReply(this.connection, this.stream, rest, beginning, (status) => {
+      if (this.over) return;
+      this.over = true;
+      // A message that lacks its end tells a client of the failure whatever it makes of the status.
+      this.connection.sendTrailers(this.stream, trailersOf(status));
+      this.span?.end(status?.code ?? 0, status?.message ?? '');
+    });
   }
 }
 

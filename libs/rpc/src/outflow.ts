@@ -26,6 +26,7 @@ export class Outflow {
   private frameBytesMax: number = defaultFrameBytesMax;
   private resizeDue = false;
   private readonly waiting = new Deque<Stream>();
+  private releases: (() => void)[] = [];
   private readonly onEnd: (stream: Stream) => void;
   private readonly onSubstance: () => void;
 
@@ -33,6 +34,13 @@ export class Outflow {
   constructor(onEnd: (stream: Stream) => void, onSubstance: () => void) {
     this.onEnd = onEnd;
     this.onSubstance = onSubstance;
+  }
+
+  /** Of lent pieces that are in what `out` gives next, or has given. */
+  takeReleases(): readonly (() => void)[] {
+    const { releases } = this;
+    if (releases.length > 0) this.releases = [];
+    return releases;
   }
 
   /** A block that `table` has encoded is written at once: it goes by what was written before. */
@@ -52,7 +60,12 @@ export class Outflow {
     this.resizeDue = true;
   }
 
-  enqueue(stream: Stream, pieces: readonly Uint8Array[]): void {
+  /** `release`: of the last piece. */
+  enqueue(stream: Stream, pieces: readonly Uint8Array[], release?: () => void): void {
+    if (release !== undefined && pieces.length > 0) {
+      stream.loans ??= new Deque(4);
+      stream.loans.push({ piece: pieces[pieces.length - 1]!, release });
+    }
     for (const piece of pieces) {
       if (piece.length === 0) continue;
       stream.queue ??= new Deque(4);
@@ -134,6 +147,8 @@ export class Outflow {
       if (take === rest) {
         queue.shift();
         stream.queueOffset = 0;
+        const loans = stream.loans;
+        if (loans !== undefined && loans.at(0)?.piece === piece) this.releases.push(loans.shift()!.release);
       } else stream.queueOffset += take;
     }
   }

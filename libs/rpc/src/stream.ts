@@ -10,6 +10,12 @@ export interface StreamHandler {
   onDrain(): void;
 }
 
+/** A piece that is its lender's again once it has been written. */
+export interface Loan {
+  readonly piece: Uint8Array;
+  readonly release: () => void;
+}
+
 /**
  * One HTTP/2 stream on the server's side (RFC 9113 §5.1):
  *
@@ -31,6 +37,8 @@ export class Stream {
   /** Pieces that wait for window, the offset into the first, and what follows them. */
   queue: Deque<Uint8Array> | undefined = undefined;
   queueOffset = 0;
+  /** Of pieces in the queue that are lent, in their order. */
+  loans: Deque<Loan> | undefined = undefined;
   queuedBytes = 0;
   trailers: Uint8Array | undefined = undefined;
   endAfterQueue = false;

@@ -1,6 +1,12 @@
 /** The client's side of a simulated cluster: gateways that die and come back, and the calls of clients through them. */
 import { concatBytes, MetricRegistry, Prng, type Timer } from '@quoin/base';
-import { type CallContext, Gateway, type GatewayLimits, type ServerStream } from '@quoin/gateway';
+import {
+  type AnswerRest,
+  type CallContext,
+  Gateway,
+  type GatewayLimits,
+  type ServerStream,
+} from '@quoin/gateway';
 import type { Ending } from './checkers/history.ts';
 import { SimClock, SimHost, SimTimers } from './clock.ts';
 import { linkAddress, peerUrl, type SimCluster } from './cluster.ts';
@@ -92,16 +98,40 @@ export class FrontClient {
     if (!host.alive) return end({ kind: 'lost' });
     host.enqueue(hopMs, () => {
       const context = contextOf(front.clock.monotonicMs() + deadlineMs);
-      front.gateway!.unary(path, request, context, (status, pieces) => {
-        if (status === null) end({ kind: 'ok', body: concatBytes(pieces).slice() });
-        else end({ kind: 'error', status });
-      });
+      front.gateway!.unary(
+        path,
+        request,
+        context,
+        (status, pieces, rest) => {
+          if (status !== null) end({ kind: 'error', status });
+          else if (rest === undefined) end({ kind: 'ok', body: concatBytes(pieces).slice() });
+          else takeRest(pieces, rest, end);
+        },
+        true,
+      );
     });
   }
 
   stream(front: SimFront, path: string): FrontStream {
     return new FrontStream(this.host, front, path);
   }
+}
+
+/** As a client that reads as fast as it can: room is given back with each part. */
+function takeRest(beginning: readonly Uint8Array[], rest: AnswerRest, end: (ending: Ending) => void): void {
+  const parts = beginning.map((piece) => piece.slice());
+  rest.start(
+    (part, release) => {
+      parts.push(part.slice());
+      release?.();
+      rest.credit(part.length);
+    },
+    (status) => {
+      if (status === null) end({ kind: 'ok', body: concatBytes(parts) });
+      else end({ kind: 'error', status });
+    },
+  );
+  for (const piece of beginning) rest.credit(piece.length);
 }
 
 function contextOf(deadlineMs: number | undefined): CallContext {

@@ -165,7 +165,15 @@ function memberLimits(prng: Prng): Partial<MemberLimits> {
     ...electionLimits(prng),
   };
   // Its tables alone are 8 KiB: from next to nothing in memory to everything of a run.
-  return { ...limits, overlayBytes: 5 * limits.streamWindowBytes };
+  const { streamWindowBytes } = limits;
+  return {
+    ...limits,
+    overlayBytes: 5 * streamWindowBytes,
+    // From a few pairs on; some runs hold every answer.
+    rangeHeldBytes: streamWindowBytes >> 2,
+    rangePartBytes: Math.max(64, streamWindowBytes >> 3),
+    rangeWindowBytes: streamWindowBytes >> 2,
+  };
 }
 
 /** Short timeouts: more elections in a second. */

@@ -47,6 +47,11 @@ class SealedBackend implements Backend {
     return sealed === undefined ? undefined : this.opened(sealed);
   }
 
+  peek(key: Uint8Array): Uint8Array | undefined {
+    const sealed = this.inner.peek(key);
+    return sealed === undefined ? undefined : this.opened(sealed);
+  }
+
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void {
     this.inner.scan(low, high, reverse, this.opening(visit));
   }
