@@ -1,7 +1,9 @@
 /** Authentication and authorisation through the whole path: gateway, link, log, apply. */
+import { create, toBinary } from '@bufbuild/protobuf';
 import { utf8 } from '@quoin/base';
 import { services } from '@quoin/contracts';
 import { authRules } from '@quoin/contracts/auth';
+import { WatchRequestSchema } from '@quoin/contracts/etcd';
 import { etcd, peerUrl, SimGateway } from '@quoin/sim';
 import { expect, test } from 'vitest';
 import { AuthWorld, responses } from './auth-world.ts';
@@ -233,6 +235,25 @@ test('watch: refused at the start, ended when the right is taken away, ended whe
     { watchId: 0n, cancelReason: reason(denied) },
     { watchId: 1n, cancelReason: reason(denied) },
   ]);
+}, 20_000);
+
+test('the revision in the header of a refused watch is not below what the client was told', () => {
+  const world = new AuthWorld(714, { gateway: { feedLingerMs: 10 } });
+  world.enable();
+  const [first, second] = world.gateways;
+  const stream = world.watch({ key });
+  // Only the feed tells the first gateway of it.
+  for (let i = 0; i < 3; i++) world.ok('KV/Put', { key }, second);
+  world.cluster.run(20);
+  const told = Number(responses(stream).at(-1)!.header!.revision);
+  const cancel = { requestUnion: { case: 'cancelRequest' as const, value: { watchId: 0n } } };
+  stream.server.onMessage(toBinary(WatchRequestSchema, create(WatchRequestSchema, cancel)));
+  // The member that is asked about the token answers later than the feed lingers.
+  for (const node of world.cluster.nodes) world.cluster.network.setLink('g1', node.name, { delayMs: 50 });
+  first!.token = 'forged';
+  const [refused] = responses(world.watch({ key }));
+  expect(refused).toMatchObject({ created: true, canceled: true });
+  expect(Number(refused!.header!.revision)).toBeGreaterThanOrEqual(told);
 }, 20_000);
 
 test('a grant counts at once at every gateway, and so does its end', () => {

@@ -323,6 +323,9 @@ export class WatchHub {
       this.reviewTimer = undefined;
       if (this.watcherCount === 0) {
         this.closeFeed();
+        // Clients have been told of it: it must not become less because nobody watches.
+        const { router } = this.core;
+        router.revision = Math.max(router.revision, this.revision);
         this.revision = -1;
         this.ring.reset(0);
         this.ring.setPrev(0, false);

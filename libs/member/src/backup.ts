@@ -1,11 +1,15 @@
 /** Backups: the whole state of one moment, streamed to a gateway link as encoded SnapshotChunks, as its credit allows. */
-import type { Digest, Log } from '@quoin/base';
+import type { Clock, Digest, Log } from '@quoin/base';
 import { Code, decodeBackupRequest, encodeSnapshotChunk, type SnapshotHeader } from '@quoin/contracts';
 import type { Store } from '@quoin/mvcc';
 import type { LinkCall } from './link-session.ts';
+import { ReaderStall } from './reader-stall.ts';
 import { ChunkSource } from './snapshot-chunks.ts';
 
 export interface BackupsOptions {
+  readonly clock: Clock;
+  /** `readerStallMs` of the configuration. */
+  readonly stallMs: number;
   readonly digest: Digest;
   readonly log: Log;
   readonly chunkBytes: number;
@@ -16,6 +20,7 @@ export interface BackupsOptions {
 
 interface Backup {
   readonly call: LinkCall;
+  readonly stall: ReaderStall;
   readonly source: ChunkSource;
 }
 
@@ -42,7 +47,7 @@ export class Backups {
 
   /** Only after a commit, within its turn: one chunk of each backup that has credit. True when more could go at once. */
   pump(): boolean {
-    const { digest, chunkBytes, store, header, log } = this.options;
+    const { clock, stallMs, digest, chunkBytes, store, header, log } = this.options;
     for (const call of this.starting) {
       if (call.done) continue;
       const source = new ChunkSource(
@@ -52,7 +57,7 @@ export class Backups {
         chunkBytes,
         digest,
       );
-      this.running.push({ call, source });
+      this.running.push({ call, stall: new ReaderStall(clock, call, stallMs), source });
       log.info('a backup has begun', { index: store().appliedIndex, revision: store().revision });
     }
     this.starting = [];
@@ -76,8 +81,14 @@ export class Backups {
     this.running = [];
   }
 
-  private step({ call, source }: Backup): boolean {
+  private step({ call, stall, source }: Backup): boolean {
     if (call.done) return false;
+    const problem = stall.problem('backup');
+    if (problem !== undefined) {
+      this.options.log.warn('a backup was given up: its reader takes nothing');
+      call.fail(problem);
+      return false;
+    }
     if (call.creditBytes <= 0) return true;
     const chunk = source.next();
     call.part(encodeSnapshotChunk(chunk), !source.done);

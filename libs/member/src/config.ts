@@ -90,6 +90,8 @@ export interface MemberLimits {
   readonly snapshotWindowChunks: number;
   /** A snapshot transfer that made no progress for so long is given up. */
   readonly snapshotStallMs: number;
+  /** A snapshot or backup whose reader takes nothing for so long is given up: it holds back the removal of old versions. */
+  readonly readerStallMs: number;
   /** Bytes of a feed, backup or history that may be under way to a gateway without credit. */
   readonly streamWindowBytes: number;
   /** Pairs of one range that are held until it is answered; a longer answer is read again while it is sent. */
@@ -148,6 +150,7 @@ export const memberDefaults: MemberLimits = {
   snapshotChunkBytes: 256 << 10,
   snapshotWindowChunks: 16,
   snapshotStallMs: 30_000,
+  readerStallMs: 60_000,
   streamWindowBytes: 4 << 20,
   rangeHeldBytes: 2 << 20,
   rangePartBytes: 128 << 10,

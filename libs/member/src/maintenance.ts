@@ -42,6 +42,7 @@ export class Maintenance {
     const { digest, backends } = parts;
     this.snapshots = new SnapshotRequests({
       clock,
+      stallMs: config.readerStallMs,
       metrics,
       log,
       digest,

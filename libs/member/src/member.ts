@@ -190,6 +190,8 @@ export class Member {
     };
     this.cluster = new ClusterRequests(clusterParts);
     this.backups = new Backups({
+      clock,
+      stallMs: config.readerStallMs,
       digest,
       log,
       chunkBytes: config.snapshotChunkBytes,

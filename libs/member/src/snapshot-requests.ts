@@ -8,10 +8,13 @@ import { EtcdSnapshot } from './etcd-snapshot.ts';
 import type { LinkCall } from './link-session.ts';
 import type { MemberMetrics } from './member-metrics.ts';
 import type { BackendFactory } from './ports.ts';
+import { ReaderStall } from './reader-stall.ts';
 import { scratchStoreName } from './recovery.ts';
 
 export interface SnapshotRequestsParts {
   readonly clock: Clock;
+  /** `readerStallMs` of the configuration. */
+  readonly stallMs: number;
   readonly metrics: MemberMetrics;
   readonly log: Log;
   readonly digest: Digest;
@@ -26,6 +29,7 @@ const partBytes = 32 << 10;
 
 interface Running {
   readonly call: LinkCall;
+  readonly stall: ReaderStall;
   readonly startedMs: number;
   snapshot: EtcdSnapshot | undefined;
   /** The engine is being opened. */
@@ -86,11 +90,12 @@ export class SnapshotRequests {
 
   private begin(call: LinkCall): void {
     if (call.done) return;
-    const { clock, machine, backends, log, digest } = this.parts;
+    const { clock, stallMs, machine, backends, log, digest } = this.parts;
     const walk = machine.store.versionWalk();
     const buckets = etcdBuckets(machine);
     const running: Running = {
       call,
+      stall: new ReaderStall(clock, call, stallMs),
       startedMs: clock.monotonicMs(),
       snapshot: undefined,
       opening: false,
@@ -123,6 +128,12 @@ export class SnapshotRequests {
   private step(running: Running): boolean {
     const { call, snapshot } = running;
     if (call.done) return false;
+    const problem = running.stall.problem('snapshot');
+    if (problem !== undefined) {
+      this.parts.log.warn('a snapshot was given up: its reader takes nothing', { bytes: running.sentBytes });
+      call.fail(problem);
+      return false;
+    }
     if (snapshot === undefined || call.creditBytes <= 0) return true;
     for (const pages of snapshot.step()) {
       running.queue.push(pages);

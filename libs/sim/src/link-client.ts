@@ -24,7 +24,7 @@ export type Answer =
 interface Waiting {
   readonly cb: (answer: Answer) => void;
   readonly parts: Uint8Array[];
-  readonly onPart: ((body: Uint8Array) => void) | undefined;
+  readonly onPart: ((body: Uint8Array) => unknown) | undefined;
 }
 
 /** One link to one member; dialled again when it is lost. */
@@ -126,7 +126,7 @@ export class LinkClient {
     if (waiting === undefined) return;
     if (reply.more) {
       if (waiting.onPart === undefined) waiting.parts.push(reply.body);
-      else waiting.onPart(reply.body);
+      else if (waiting.onPart(reply.body) === false) return;
       this.credit(reply.id, false, reply.body.length);
       return;
     }
@@ -141,8 +141,8 @@ export interface RequestOptions {
   readonly timeoutMs?: number;
   readonly token?: string;
   readonly trace?: Uint8Array;
-  /** Takes the parts of a long answer as they come. The last one is the answer's body. */
-  readonly onPart?: (body: Uint8Array) => void;
+  /** Takes the parts of a long answer as they come; `false`: gives no credit for it. The last one is the answer's body. */
+  readonly onPart?: (body: Uint8Array) => unknown;
 }
 
 function join(parts: readonly Uint8Array[]): Uint8Array {

@@ -83,3 +83,33 @@ test('a damaged, reordered or cut backup is refused', () => {
   expect(() => restore(46, chunks.slice(1))).toThrow('no header');
   expect(() => restore(47, chunks)).not.toThrow();
 });
+
+test('a reader that takes nothing more is told so after a minute; one that only pauses goes on', () => {
+  const { cluster, client } = started(43, 1, { snapshotChunkBytes: 1_000, streamWindowBytes: 2_000 });
+  for (let i = 0; i < 200; i++) client.ok(Method.put, putRequest(`k${i}`, 'x'.repeat(100)));
+  const node = cluster.waitForLeader();
+  const link = client.linkTo(node);
+  const ended = new Map<string, string>();
+  const read = (name: string, method: Method, body: Uint8Array): number =>
+    link.request(
+      method,
+      body,
+      (answer) => ended.set(name, answer.kind === 'error' ? answer.message : answer.kind),
+      { timeoutMs: 600_000, onPart: () => false },
+    );
+  read('backup', Method.backup, encodeBackupRequest({ windowBytes: 2_000 }));
+  read('snapshot', Method.snapshot, new Uint8Array(0));
+  const paused = read('paused', Method.backup, encodeBackupRequest({ windowBytes: 2_000 }));
+  for (let i = 0; i < 3; i++) {
+    cluster.run(50_000);
+    expect(ended.has('paused')).toBe(false);
+    link.credit(paused, false, 2_000);
+  }
+  expect([...ended].sort()).toEqual([
+    ['backup', 'etcdserver: the backup was given up: its reader has taken nothing for 60 s'],
+    ['snapshot', 'etcdserver: the snapshot was given up: its reader has taken nothing for 60 s'],
+  ]);
+  link.credit(paused, false, 1 << 20);
+  cluster.run(1_000);
+  expect(ended.get('paused')).toBe('ok');
+}, 20_000);
