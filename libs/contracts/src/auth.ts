@@ -20,9 +20,12 @@ export {
   decodeAuthEnableEntry,
   decodeAuthView,
   decodeIdentity,
+  type EncodedRole,
   encodeAuthEnableEntry,
   encodeAuthView,
   encodeIdentity,
+  encodeRole,
   type Identity,
   PermissionType,
+  spliceRole,
 } from './auth/view.ts';

@@ -8,9 +8,13 @@ import {
   type AuthPermission,
   authorise,
   authRules,
+  decodeAuthView,
+  encodeAuthView,
+  encodeRole,
   KeyIntervals,
   PermissionType,
   ruleOf,
+  spliceRole,
 } from '../src/auth.ts';
 import {
   AlarmRequestSchema,
@@ -344,4 +348,56 @@ test('while authentication is off nobody is asked', () => {
   for (const method of Object.values(Method)) {
     expect(authorise(off, undefined, method, none, undefined)).toBeUndefined();
   }
+});
+
+test('a role is changed in its encoded form, and what it was is kept where nothing changed', () => {
+  const text = fc.uint8Array({ maxLength: 200 });
+  const permission = fc.record({ type: fc.integer({ min: -2, max: 300 }), key: text, rangeEnd: text });
+  fc.assert(
+    fc.property(
+      fc.array(permission, { maxLength: 10 }),
+      fc.array(permission, { maxLength: 2 }),
+      fc.nat(),
+      fc.nat(),
+      (permissions, inserted, place, some) => {
+        const at = place % (permissions.length + 1);
+        const count = some % (permissions.length - at + 1);
+        const role = { name: 'r', permissions, encoded: encodeRole('r', permissions) };
+        const changed = spliceRole(role, at, count, inserted);
+        expect(changed.permissions).toEqual(permissions.toSpliced(at, count, ...inserted));
+        expect(changed.encoded).toEqual(encodeRole('r', changed.permissions));
+      },
+    ),
+  );
+  const grants = (...keys: string[]) => keys.map((key) => ({ type: 2, key: utf8(key), rangeEnd: none }));
+  const roles = (...b: string[]) => [
+    { name: 'a', permissions: grants('x', 'y') },
+    { name: 'b', permissions: grants(...b) },
+  ];
+  const users = [
+    { name: 'alice', roles: ['a'] },
+    { name: 'bob', roles: ['a', 'b'] },
+  ];
+  const view = (version: number, ...b: string[]) => ({
+    enabled: true,
+    revision: version,
+    version,
+    users,
+    roles: roles(...b),
+  });
+  const first = decodeAuthView(encodeAuthView(view(1, 'k')));
+  const second = decodeAuthView(encodeAuthView(view(2, 'k', 'l')), first);
+  expect(second.roles[0]).toBe(first.roles[0]);
+  expect(second.roles[1]).not.toBe(first.roles[1]);
+  const before = new Authority(first);
+  const alice = before.of('alice');
+  expect(before.of('bob')!.read.covers(utf8('l'), none)).toBe(false);
+  const after = new Authority(second, before);
+  expect(after.of('alice')).toBe(alice);
+  expect(after.of('bob')!.read.covers(utf8('l'), none)).toBe(true);
+  expect(after.of('bob')!.read.covers(utf8('y'), none)).toBe(true);
+  // A role that is gone, or another one of its name.
+  const third = new Authority({ ...view(3), roles: [{ name: 'a', permissions: grants('z') }] }, after);
+  expect(third.of('alice')!.read.covers(utf8('x'), none)).toBe(false);
+  expect(third.of('bob')!.read.covers(utf8('k'), none)).toBe(false);
 });

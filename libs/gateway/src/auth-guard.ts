@@ -15,6 +15,7 @@
 import { etcdErrors, Method, type RpcStatus } from '@quoin/contracts';
 import {
   Authority,
+  type AuthView,
   type Caller,
   decodeAuthView,
   decodeIdentity,
@@ -63,6 +64,7 @@ const nobody: Credential = { token: '', certUser: '' };
 
 export class AuthGuard {
   authority: Authority = noAuth;
+  private view: AuthView | undefined;
   private readonly config: GatewayConfig;
   private readonly ports: GatewayPorts;
   private readonly router: () => MemberRouter;
@@ -85,10 +87,11 @@ export class AuthGuard {
 
   /** Of any member: the newest counts. @throws WireError */
   onView(bytes: Uint8Array): void {
-    const view = decodeAuthView(bytes);
+    const view = decodeAuthView(bytes, this.view);
     const { version } = this.authority;
     if (this.authority !== noAuth && view.version <= version) return;
-    this.authority = new Authority(view);
+    this.view = view;
+    this.authority = new Authority(view, this.authority);
     if (view.version !== version) this.onChange();
   }
 

@@ -11,11 +11,14 @@ import { etcdErrors, otherErrors, type RpcStatus, WireReader, WireWriter } from 
 import {
   Authority,
   type AuthPermission,
+  type EncodedRole,
   encodeAuthView,
+  encodeRole,
   isOpenEnd,
   PermissionType,
   rootRole,
   rootUser,
+  spliceRole,
 } from '@quoin/contracts/auth';
 import { type Role, RoleSchema, type User, UserSchema } from '@quoin/contracts/etcd';
 import type { Store } from '@quoin/mvcc';
@@ -32,10 +35,8 @@ export interface AuthUser {
   readonly since: number;
 }
 
-export interface AuthRole {
-  readonly name: string;
-  readonly permissions: readonly AuthPermission[];
-}
+/** Permissions in order of their keys, those of one key in the order in which they were first granted. */
+export type AuthRole = EncodedRole;
 
 export interface RestoredAuth {
   readonly enabled: boolean;
@@ -63,6 +64,8 @@ export class AuthStore {
   readonly users = new Map<string, AuthUser>();
   readonly roles = new Map<string, AuthRole>();
   private cached: Authority | undefined;
+  /** The one before the last change. */
+  private outdated: Authority | undefined;
   private encoded: Uint8Array | undefined;
 
   /** Reads it back; that of a cluster whose authentication was never touched when there is nothing. */
@@ -92,7 +95,8 @@ export class AuthStore {
         key,
         rangeEnd,
       }));
-      auth.roles.set(utf8Text(role.name), { name: utf8Text(role.name), permissions });
+      const name = utf8Text(role.name);
+      auth.roles.set(name, { name, permissions, encoded: encodeRole(name, permissions) });
     });
     return auth;
   }
@@ -113,14 +117,15 @@ export class AuthStore {
         key,
         rangeEnd,
       }));
-      auth.putRole(store, { name: utf8Text(name), permissions });
+      auth.putRole(store, newRole(utf8Text(name), permissions));
     }
     auth.changed(store, false);
   }
 
   /** What the authoriser goes by. */
   get authority(): Authority {
-    this.cached ??= new Authority(this.view());
+    this.cached ??= new Authority(this.view(), this.outdated);
+    this.outdated = undefined;
     return this.cached;
   }
 
@@ -207,7 +212,7 @@ export class AuthStore {
   roleAdd(store: Store, name: string): Change {
     if (name === '') return etcdErrors.roleEmpty;
     if (this.roles.has(name)) return etcdErrors.roleAlreadyExist;
-    this.putRole(store, { name, permissions: [] });
+    this.putRole(store, newRole(name, []));
     this.changed(store, true);
     return undefined;
   }
@@ -233,13 +238,8 @@ export class AuthStore {
     const role = this.roles.get(name);
     if (role === undefined) return etcdErrors.roleNotFound;
     const granted = { type: permission.type, key: key.slice(), rangeEnd: rangeEnd.slice() };
-    const at = role.permissions.findIndex((each) => sameRange(each, key, rangeEnd));
-    // As in etcd by key alone: those of one key stay in the order in which they were first granted.
-    const permissions =
-      at >= 0
-        ? role.permissions.with(at, granted)
-        : [...role.permissions, granted].sort((a, b) => compareBytes(a.key, b.key));
-    this.putRole(store, { name, permissions });
+    const { at, found } = placeOf(role.permissions, key, rangeEnd);
+    this.putRole(store, spliceRole(role, at, found ? 1 : 0, [granted]));
     this.changed(store, true);
     return undefined;
   }
@@ -247,9 +247,9 @@ export class AuthStore {
   roleRevokePermission(store: Store, name: string, key: Uint8Array, rangeEnd: Uint8Array): Change {
     const role = this.roles.get(name);
     if (role === undefined) return etcdErrors.roleNotFound;
-    const permissions = role.permissions.filter((each) => !sameRange(each, key, rangeEnd));
-    if (permissions.length === role.permissions.length) return etcdErrors.permissionNotGranted;
-    this.putRole(store, { name, permissions });
+    const { at, found } = placeOf(role.permissions, key, rangeEnd);
+    if (!found) return etcdErrors.permissionNotGranted;
+    this.putRole(store, spliceRole(role, at, 1, []));
     this.changed(store, true);
     return undefined;
   }
@@ -271,7 +271,7 @@ export class AuthStore {
 
   private view() {
     const users = this.userNames().map((name) => ({ name, roles: this.users.get(name)!.roles }));
-    const roles = this.roleNames().map((name) => ({ name, permissions: this.roles.get(name)!.permissions }));
+    const roles = this.roleNames().map((name) => this.roles.get(name)!);
     const { enabled, revision, version } = this;
     return { enabled, revision, version, users, roles };
   }
@@ -279,6 +279,7 @@ export class AuthStore {
   private changed(store: Store, newRevision: boolean): void {
     if (newRevision) this.revision++;
     this.version++;
+    this.outdated = this.cached ?? this.outdated;
     this.cached = undefined;
     this.encoded = undefined;
     writer.begin();
@@ -319,16 +320,7 @@ export class AuthStore {
 
   private putRole(store: Store, role: AuthRole): void {
     this.roles.set(role.name, role);
-    writer.begin();
-    writer.bytes(10, utf8(role.name));
-    for (const { type, key, rangeEnd } of role.permissions) {
-      const mark = writer.open(18, key.length + rangeEnd.length + 8);
-      writer.int(8, type);
-      writer.bytes(18, key);
-      writer.bytes(26, rangeEnd);
-      writer.close(mark, key.length + rangeEnd.length + 8);
-    }
-    store.putRecord(Table.roles, utf8(role.name), writer.finish());
+    store.putRecord(Table.roles, utf8(role.name), role.encoded);
   }
 }
 
@@ -340,8 +332,26 @@ function sinceKey(name: string): Uint8Array {
   return key;
 }
 
-function sameRange(permission: AuthPermission, key: Uint8Array, rangeEnd: Uint8Array): boolean {
-  return equalBytes(permission.key, key) && equalBytes(permission.rangeEnd, rangeEnd);
+function newRole(name: string, permissions: readonly AuthPermission[]): AuthRole {
+  return { name, permissions, encoded: encodeRole(name, permissions) };
+}
+
+/** Where the permission of that range is, or belongs: behind those of its key. */
+function placeOf(
+  permissions: readonly AuthPermission[],
+  key: Uint8Array,
+  rangeEnd: Uint8Array,
+): { readonly at: number; readonly found: boolean } {
+  let low = 0;
+  let high = permissions.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (compareBytes(permissions[middle]!.key, key) < 0) low = middle + 1;
+    else high = middle;
+  }
+  for (; low < permissions.length && equalBytes(permissions[low]!.key, key); low++)
+    if (equalBytes(permissions[low]!.rangeEnd, rangeEnd)) return { at: low, found: true };
+  return { at: low, found: false };
 }
 
 /** Go sorts text by its UTF-8 bytes; JavaScript's own order differs beyond the BMP. */

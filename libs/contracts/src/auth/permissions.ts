@@ -1,15 +1,9 @@
 /** What one user may read and write: the union of the granted ranges, sorted and merged, found by bisection. */
-import { compareBytes, concatBytes } from '@quoin/base';
+import { compareBytes } from '@quoin/base';
 import { type AuthPermission, type AuthView, PermissionType } from './view.ts';
 
 export const rootUser = 'root';
 export const rootRole = 'root';
-
-interface KeyInterval {
-  readonly begin: Uint8Array;
-  /** Exclusive; undefined: unbounded. */
-  readonly end: Uint8Array | undefined;
-}
 
 /**
  * Half-open ranges of keys that neither overlap nor touch, in order.
@@ -32,9 +26,12 @@ export class KeyIntervals {
     this.size = begins.length;
     this.ends = ends;
     this.shared = begins.length === 0 ? noBytes : begins[0]!.subarray(0, shared);
-    this.rests = concatBytes(begins.map((begin) => begin.subarray(shared)));
     this.starts = new Uint32Array(begins.length + 1);
     for (let i = 0; i < begins.length; i++) this.starts[i + 1] = this.starts[i]! + begins[i]!.length - shared;
+    this.rests = new Uint8Array(this.starts[begins.length]!);
+    let at = 0;
+    // Byte by byte: thousands of views of a few bytes cost more.
+    for (const begin of begins) for (let i = shared; i < begin.length; i++) this.rests[at++] = begin[i]!;
   }
 
   /**
@@ -94,9 +91,12 @@ interface Merged {
 function merged(permissions: readonly AuthPermission[]): Merged {
   const begins: Uint8Array[] = [];
   const ends: (Uint8Array | undefined)[] = [];
-  const all = permissions.map(intervalOf).filter((interval) => interval !== undefined);
-  all.sort((a, b) => compareBytes(a.begin, b.begin));
-  for (const { begin, end } of all) {
+  // Those of one role are in order.
+  const all = inOrder(permissions) ? permissions : permissions.toSorted((a, b) => compareBytes(a.key, b.key));
+  for (const { key: begin, rangeEnd } of all) {
+    // A range that etcd would not take as a grant covers nothing.
+    if (rangeEnd.length > 0 && !isOpenEnd(rangeEnd) && compareBytes(begin, rangeEnd) >= 0) continue;
+    const end = endOf(begin, rangeEnd);
     const last = begins.length - 1;
     const lastEnd = ends[last];
     if (last < 0 || (lastEnd !== undefined && compareBytes(lastEnd, begin) < 0)) {
@@ -123,15 +123,18 @@ export function isOpenEnd(rangeEnd: Uint8Array): boolean {
   return rangeEnd.length === 1 && rangeEnd[0] === 0;
 }
 
-/** A range that etcd would not take as a grant covers nothing. */
-function intervalOf({ key, rangeEnd }: AuthPermission): KeyInterval | undefined {
-  if (isOpenEnd(rangeEnd)) return { begin: key, end: undefined };
-  if (rangeEnd.length > 0) {
-    return compareBytes(key, rangeEnd) < 0 ? { begin: key, end: rangeEnd } : undefined;
-  }
+function inOrder(permissions: readonly AuthPermission[]): boolean {
+  for (let i = 1; i < permissions.length; i++)
+    if (compareBytes(permissions[i - 1]!.key, permissions[i]!.key) > 0) return false;
+  return true;
+}
+
+/** Exclusive; undefined: unbounded. */
+function endOf(key: Uint8Array, rangeEnd: Uint8Array): Uint8Array | undefined {
+  if (rangeEnd.length > 0) return isOpenEnd(rangeEnd) ? undefined : rangeEnd;
   const end = new Uint8Array(key.length + 1);
   end.set(key);
-  return { begin: key, end };
+  return end;
 }
 
 export interface UserPermissions {
@@ -142,7 +145,10 @@ export interface UserPermissions {
   readonly write: KeyIntervals;
 }
 
-/** Of one auth state. What a user may is worked out at the first question about it. */
+/**
+ * Of one auth state. What a user may is worked out at the first question about it, once for all users of the same roles;
+ * what is known of roles that `before` had, too, is taken over: one change does not make everybody's anew.
+ */
 export class Authority {
   readonly enabled: boolean;
   readonly revision: number;
@@ -150,13 +156,19 @@ export class Authority {
   private readonly users: ReadonlyMap<string, readonly string[]>;
   private readonly roles: ReadonlyMap<string, readonly AuthPermission[]>;
   private readonly known = new Map<string, UserPermissions>();
+  private readonly byRoles = new Map<string, UserPermissions>();
 
-  constructor(view: AuthView) {
+  constructor(view: AuthView, before?: Authority) {
     this.enabled = view.enabled;
     this.revision = view.revision;
     this.version = view.version;
     this.users = new Map(view.users.map(({ name, roles }) => [name, roles]));
     this.roles = new Map(view.roles.map(({ name, permissions }) => [name, permissions]));
+    if (before === undefined) return;
+    for (const [key, made] of before.byRoles) {
+      if (made.roles.every((role) => this.roles.get(role) === before.roles.get(role)))
+        this.byRoles.set(key, made);
+    }
   }
 
   /** Undefined: no such user. */
@@ -165,16 +177,25 @@ export class Authority {
     if (known !== undefined) return known;
     const roles = this.users.get(user);
     if (roles === undefined) return undefined;
-    const root = roles.includes(rootRole);
-    const granted = root ? [] : roles.flatMap((role) => this.roles.get(role) ?? []);
-    const { read: readType, write: writeType, readWrite } = PermissionType;
-    const to = (type: number) =>
-      new KeyIntervals(granted.filter((p) => p.type === type || p.type === readWrite));
-    const read = to(readType);
-    const same = granted.every(({ type }) => type === readWrite);
-    const made = { root, roles, read, write: same ? read : to(writeType) };
+    const key = roles.map((role) => `${role.length}:${role}`).join();
+    const made = this.byRoles.get(key) ?? this.make(roles);
+    this.byRoles.set(key, made);
     this.known.set(user, made);
     return made;
+  }
+
+  private make(roles: readonly string[]): UserPermissions {
+    const root = roles.includes(rootRole);
+    const lists = root ? [] : roles.map((role) => this.roles.get(role) ?? []);
+    const granted = lists.length === 1 ? lists[0]! : lists.flat();
+    const { read: readType, write: writeType, readWrite } = PermissionType;
+    if (granted.every(({ type }) => type === readWrite)) {
+      const both = new KeyIntervals(granted);
+      return { root, roles, read: both, write: both };
+    }
+    const to = (type: number) =>
+      new KeyIntervals(granted.filter((p) => p.type === type || p.type === readWrite));
+    return { root, roles, read: to(readType), write: to(writeType) };
   }
 }
 

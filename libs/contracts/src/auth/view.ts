@@ -1,7 +1,7 @@
 /** The auth state without its secrets (AuthView of proto/internal/v1/link.proto), and who a token stands for. */
-import { emptyBytes } from '@quoin/base';
+import { concatBytes, emptyBytes, equalBytes } from '@quoin/base';
 import { WireReader } from '../wire-reader.ts';
-import { WireWriter } from '../wire-writer.ts';
+import { intSize, uintSize, WireWriter } from '../wire-writer.ts';
 
 /** As in authpb; an unknown number permits nothing. */
 export const PermissionType = { read: 0, write: 1, readWrite: 2 } as const;
@@ -22,6 +22,8 @@ export interface AuthUserView {
 export interface AuthRoleView {
   readonly name: string;
   readonly permissions: readonly AuthPermission[];
+  /** Both as an encoded message, where that is at hand: roles may have very many permissions. */
+  readonly encoded?: Uint8Array;
 }
 
 export interface AuthView {
@@ -43,6 +45,8 @@ export interface Identity {
 }
 
 const writer = new WireWriter();
+/** Of roles, which are written while a view is. */
+const roleWriter = new WireWriter();
 const expected = 64;
 
 export function encodeAuthView(view: AuthView): Uint8Array {
@@ -56,25 +60,68 @@ export function encodeAuthView(view: AuthView): Uint8Array {
     for (const role of user.roles) writer.textItem(18, role);
     writer.close(mark, expected);
   }
-  for (const role of view.roles) {
-    const mark = writer.open(42, expected);
-    writer.text(10, role.name);
-    for (const permission of role.permissions) writePermission(permission);
-    writer.close(mark, expected);
-  }
+  for (const { name, permissions, encoded } of view.roles)
+    writer.bytesItem(42, encoded ?? encodeRole(name, permissions));
   return writer.finish();
 }
 
-function writePermission(permission: AuthPermission): void {
-  const mark = writer.open(18, expected);
-  writer.uint(8, permission.type);
-  writer.bytes(18, permission.key);
-  writer.bytes(26, permission.rangeEnd);
-  writer.close(mark, expected);
+/** authpb.Role, and the roles of AuthView. */
+export function encodeRole(name: string, permissions: readonly AuthPermission[]): Uint8Array {
+  roleWriter.begin();
+  roleWriter.text(10, name);
+  for (const permission of permissions) writePermission(permission);
+  return roleWriter.finish().slice();
 }
 
-/** Keys are views of `bytes`. @throws WireError */
-export function decodeAuthView(bytes: Uint8Array): AuthView {
+function writePermission(permission: AuthPermission): void {
+  const mark = roleWriter.open(18, expected);
+  roleWriter.int(8, permission.type);
+  roleWriter.bytes(18, permission.key);
+  roleWriter.bytes(26, permission.rangeEnd);
+  roleWriter.close(mark, expected);
+}
+
+/** A role whose encoded form is at hand. */
+export type EncodedRole = AuthRoleView & { readonly encoded: Uint8Array };
+
+/**
+ * The encoded role with other permissions in place of `count` of its own from `at` on: what else there is of them is
+ * copied, not encoded anew.
+ */
+export function spliceRole(
+  role: EncodedRole,
+  at: number,
+  count: number,
+  inserted: readonly AuthPermission[],
+): EncodedRole {
+  const { name, permissions, encoded } = role;
+  let from = encoded.length;
+  for (let i = permissions.length - 1; i >= at; i--) from -= permissionBytes(permissions[i]!);
+  let to = from;
+  for (let i = at; i < at + count; i++) to += permissionBytes(permissions[i]!);
+  roleWriter.begin();
+  for (const permission of inserted) writePermission(permission);
+  return {
+    name,
+    permissions: permissions.toSpliced(at, count, ...inserted),
+    encoded: concatBytes([encoded.subarray(0, from), roleWriter.finish(), encoded.subarray(to)]),
+  };
+}
+
+/** Of one item in an encoded role. */
+function permissionBytes({ type, key, rangeEnd }: AuthPermission): number {
+  const field = (length: number): number => (length === 0 ? 0 : 1 + uintSize(length) + length);
+  const typeBytes = type === 0 ? 0 : 1 + intSize(type);
+  const inner = typeBytes + field(key.length) + field(rangeEnd.length);
+  return 1 + uintSize(inner) + inner;
+}
+
+/**
+ * Keys are views of `bytes`. Roles that are as in `before` are the very same objects.
+ * @throws WireError
+ */
+export function decodeAuthView(bytes: Uint8Array, before?: AuthView): AuthView {
+  const known = new Map((before?.roles ?? []).map((role) => [role.name, role]));
   const reader = new WireReader(bytes);
   const users: AuthUserView[] = [];
   const roles: AuthRoleView[] = [];
@@ -84,12 +131,12 @@ export function decodeAuthView(bytes: Uint8Array): AuthView {
     if (tag === 8) into.enabled = reader.bool();
     else if (tag === 16) into.revision = reader.uint53();
     else if (tag === 24) into.version = reader.uint53();
-    else if (tag === 34 || tag === 42) {
+    else if (tag === 34) {
       const outer = reader.enter();
-      if (tag === 34) users.push(readUser(reader));
-      else roles.push(readRole(reader));
+      users.push(readUser(reader));
       reader.leave(outer);
-    } else reader.skip(tag);
+    } else if (tag === 42) roles.push(readRole(reader.bytes(), known));
+    else reader.skip(tag);
   }
   return into;
 }
@@ -106,13 +153,17 @@ function readUser(reader: WireReader): AuthUserView {
   return into;
 }
 
-function readRole(reader: WireReader): AuthRoleView {
+function readRole(encoded: Uint8Array, known: ReadonlyMap<string, AuthRoleView>): AuthRoleView {
+  const reader = new WireReader(encoded);
   const permissions: AuthPermission[] = [];
-  const into = { name: '', permissions };
+  const into = { name: '', permissions, encoded };
   while (reader.more()) {
     const tag = reader.tag();
-    if (tag === 10) into.name = reader.text();
-    else if (tag === 18) {
+    if (tag === 10) {
+      into.name = reader.text();
+      const same = known.get(into.name);
+      if (same?.encoded !== undefined && equalBytes(same.encoded, encoded)) return same;
+    } else if (tag === 18) {
       const outer = reader.enter();
       permissions.push(readPermission(reader));
       reader.leave(outer);
