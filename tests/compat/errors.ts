@@ -14,7 +14,7 @@ export const notProduced: Partial<Record<EtcdErrorName, string>> = {
   notCapable: 'etcd itself sends it only while its cluster is older than 3.0',
   notLeader: 'a gateway hands MoveLeader to the leader; there is no member that the client is connected to',
   timeoutDueToLeaderFail:
-    'made, but without a test through the wire: it takes a leader that is cut off while it holds a write and is back before its time is over',
+    'an old leader that is back in time finds its entry overwritten and says so: the gateway takes the write to the new leader, where it succeeds (a leader cut off with a write for 1 to 2 s, five times of five)',
   leaderChanged: 'a gateway asks the new leader again before the client’s time is over',
   notSupportedForLearner: 'a gateway asks a member that may answer',
   timeoutWaitAppliedIndex:
