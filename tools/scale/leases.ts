@@ -16,11 +16,12 @@ import { longestDelayMs } from './process-memory.ts';
 import { encode, RawClient } from './raw-client.ts';
 import { progress, type ScaleServer } from './server.ts';
 
-const ttlSeconds = 30;
+/** Longer than all take to be granted. */
+const ttlSeconds = 60;
 const ttlMs = ttlSeconds * 1_000;
 const grantClients = 256;
-const keepAliveRounds = 3;
-const keepAliveEveryMs = 10_000;
+const keepAliveRounds = 2;
+const keepAliveEveryMs = 20_000;
 const pollMs = 250;
 const graceMs = 120_000;
 const firstRenewalsMs = 1_000;
