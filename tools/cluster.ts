@@ -86,6 +86,7 @@ async function main(): Promise<number> {
     basePort,
     dataDir: values['data-dir'],
     backup: !values['no-backup'],
+    gatewaysAdvertise: true,
     memberArgs: [...logging, ...tracing],
     gatewayArgs: [...logging, ...tracing],
     backupArgs: tracing,

@@ -34,6 +34,8 @@ export interface ClusterOptions {
    * Members advertise it.
    */
   readonly peerFront?: (name: string, port: number) => Promise<number>;
+  /** Gateways tell where they are, in place of members that are told where gateways are. Default false. */
+  readonly gatewaysAdvertise?: boolean;
   /** More flags for every process of a role. */
   readonly memberArgs?: readonly string[];
   readonly gatewayArgs?: readonly string[];
@@ -149,7 +151,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       `--listen-peer-urls=${peerUrl}`,
       `--initial-advertise-peer-urls=${advertisedUrls[i]}`,
       // Clients that ask the cluster for its endpoints are sent to the gateways.
-      `--advertise-client-urls=${clientUrls.join(',')}`,
+      ...(options.gatewaysAdvertise === true ? [] : [`--advertise-client-urls=${clientUrls.join(',')}`]),
       `--initial-cluster=${initialCluster}`,
       `--initial-cluster-token=${options.token ?? 'quoin-cluster'}`,
       `--listen-metrics-urls=${metricsUrl}`,
@@ -164,6 +166,7 @@ async function planCluster(options: ClusterOptions): Promise<Plan> {
       `--name=${name}`,
       `--members=${advertisedUrls.join(',')}`,
       `--listen-client-urls=${url}`,
+      ...(options.gatewaysAdvertise === true ? [`--advertise-client-urls=${url}`] : []),
       ...(options.gatewayArgs ?? []),
     ];
     const child = new Child({ ...shared, name, script: program('gateway'), args });

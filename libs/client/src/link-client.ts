@@ -85,7 +85,12 @@ export class LinkClient {
       this.lost(new EtcdError(Code.unavailable, `member ${options.url} ended the link`)),
     );
     this.send({
-      hello: { protocol: linkProtocol, gateway: options.name, clusterId: options.clusterId ?? 0n },
+      hello: {
+        protocol: linkProtocol,
+        gateway: options.name,
+        clusterId: options.clusterId ?? 0n,
+        clientUrls: [],
+      },
     });
   }
 

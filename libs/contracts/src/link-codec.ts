@@ -44,6 +44,7 @@ export function encodeLinkUp(up: LinkUp): Uint8Array {
     writer.uint(8, up.hello.protocol);
     writer.text(18, up.hello.gateway);
     writer.fixed64(25, up.hello.clusterId);
+    for (const url of up.hello.clientUrls) writer.textItem(34, url);
     writer.close(mark, helloExpected);
   }
   for (let i = 0; i < up.requests.length; i++) writeRequest(up.requests[i]!);
@@ -118,12 +119,13 @@ export function decodeLinkUp(bytes: Uint8Array): LinkUp {
 }
 
 function readHello(reader: WireReader): LinkHello {
-  const into = { protocol: 0, gateway: '', clusterId: 0n };
+  const into = { protocol: 0, gateway: '', clusterId: 0n, clientUrls: [] as string[] };
   while (reader.more()) {
     const tag = reader.tag();
     if (tag === 8) into.protocol = reader.uint32();
     else if (tag === 18) into.gateway = reader.text();
     else if (tag === 25) into.clusterId = reader.fixed64();
+    else if (tag === 34) into.clientUrls.push(reader.text());
     else reader.skip(tag);
   }
   return into;
@@ -210,6 +212,7 @@ export function encodeLinkDown(down: LinkDown): Uint8Array {
     writer.fixed64(17, down.welcome.clusterId);
     writer.fixed64(25, down.welcome.memberId);
     writer.text(34, down.welcome.name);
+    writer.text(42, down.welcome.zone);
     writer.close(mark, helloExpected);
   }
   for (let i = 0; i < down.replies.length; i++) writeReply(down.replies[i]!);
@@ -362,13 +365,14 @@ export function decodeLinkDown(bytes: Uint8Array): LinkDown {
 }
 
 function readWelcome(reader: WireReader): LinkWelcome {
-  const into = { protocol: 0, clusterId: 0n, memberId: 0n, name: '' };
+  const into = { protocol: 0, clusterId: 0n, memberId: 0n, name: '', zone: '' };
   while (reader.more()) {
     const tag = reader.tag();
     if (tag === 8) into.protocol = reader.uint32();
     else if (tag === 17) into.clusterId = reader.fixed64();
     else if (tag === 25) into.memberId = reader.fixed64();
     else if (tag === 34) into.name = reader.text();
+    else if (tag === 42) into.zone = reader.text();
     else reader.skip(tag);
   }
   return into;

@@ -18,6 +18,8 @@ export interface LinkHello {
   readonly gateway: string;
   /** 0n: not known yet. */
   readonly clusterId: bigint;
+  /** Where clients reach the gateway; none: not said. */
+  readonly clientUrls: readonly string[];
 }
 
 export interface LinkRequest {
@@ -68,6 +70,8 @@ export interface LinkWelcome {
   readonly clusterId: bigint;
   readonly memberId: bigint;
   readonly name: string;
+  /** Empty: not said. */
+  readonly zone: string;
 }
 
 export interface LinkReply {

@@ -119,7 +119,9 @@ function member(answer: Uint8Array): Channel {
           totalBytes: 0,
         }));
         const welcome =
-          up.hello === undefined ? undefined : { protocol: 1, clusterId: 7n, memberId: 1n, name: 'm' };
+          up.hello === undefined
+            ? undefined
+            : { protocol: 1, clusterId: 7n, memberId: 1n, name: 'm', zone: '' };
         channel.onMessage(
           encodeLinkDown({
             welcome,

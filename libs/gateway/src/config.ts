@@ -10,6 +10,12 @@ export interface GatewayIdentity {
   readonly homeUrl?: string;
   /** Times of each RPC, and who makes the load, in metrics. Default false. */
   readonly extensiveMetrics?: boolean;
+  /** Where clients reach this gateway: what members tell those who ask for endpoints. Default none. */
+  readonly clientUrls?: readonly string[];
+  /** Members that say the same are read from first. Default none. */
+  readonly zone?: string;
+  /** Members' URLs come later, by `setMemberUrls`. Default false. */
+  readonly discovers?: boolean;
 }
 
 export interface GatewayLimits {
@@ -30,6 +36,8 @@ export interface GatewayLimits {
   readonly linkRedialMaxMs: number;
   /** A link without any message for so long is taken for dead; members send their state each second. */
   readonly linkSilenceMs: number;
+  /** A member that has left the cluster is given so long to answer what it was asked before. */
+  readonly leaveLingerMs: number;
   /** A member that refused a request is not asked again before this, unless the leader changes. */
   readonly refusedRetryMs: number;
   /** Recent events kept for watchers that are a little behind. */
@@ -87,6 +95,7 @@ export const gatewayDefaults: GatewayLimits = {
   linkRedialMs: 50,
   linkRedialMaxMs: 2_000,
   linkSilenceMs: 4_000,
+  leaveLingerMs: 1_000,
   refusedRetryMs: 50,
   ringBytes: 64 << 20,
   ringRevisions: 65_536,
@@ -116,7 +125,7 @@ export function gatewayConfig(options: GatewayOptions): GatewayConfig {
 /** One line for the operator, or undefined when the configuration can be started with. */
 export function gatewayConfigError(config: GatewayConfig): string | undefined {
   if (config.name === '') return 'gateway name must not be empty';
-  if (config.memberUrls.length === 0 && config.homeUrl === undefined) {
+  if (config.memberUrls.length === 0 && config.homeUrl === undefined && config.discovers !== true) {
     return 'gateway needs at least one member URL';
   }
   for (const url of config.memberUrls) {

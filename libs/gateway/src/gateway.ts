@@ -78,6 +78,9 @@ type OpenStream = (context: CallContext, stream: ServerStream) => StreamHandler;
 /** Metadata key that etcd's clients send. */
 const clientVersionKey = 'client-api-version';
 
+/** From so much of `maxWaitingRequests` or `maxWaitingBytes` on no more clients should be sent here. */
+const readyFullRatio = 0.8;
+
 const noCancel: CancelCall = () => undefined;
 
 /** The stateless client API of a cluster. */
@@ -105,6 +108,7 @@ export class Gateway implements ApiHandler {
   private unaryUnderWay = 0;
   private onIdle: (() => void) | undefined;
   private stopping = false;
+  private draining = false;
 
   /** @throws Error with one line for the operator when the configuration is wrong. */
   constructor(options: GatewayOptions, ports: GatewayPorts) {
@@ -149,13 +153,30 @@ export class Gateway implements ApiHandler {
       this.userOf(context),
     );
     this.health = new HealthService(this.core, () => this.ready());
-    this.pages = new HttpStatusPages(this.core);
+    this.pages = new HttpStatusPages(this.core, () => {
+      if (this.draining || this.stopping) return 'the gateway stops';
+      const { full } = this.router;
+      if (full >= readyFullRatio)
+        return `${Math.round(full * 100)} % of the room for waiting requests is taken`;
+      return ports.burden?.();
+    });
     this.addRoutes();
   }
 
   /** Dials the members. Calls are taken from now on. */
   start(): void {
     this.router.start();
+  }
+
+  /** Where members are looked for as long as none tells of the others. */
+  setMemberUrls(urls: readonly string[]): void {
+    this.router.setMemberUrls(urls);
+  }
+
+  /** Not ready from now on, so that no more clients are sent here; everything else goes on. */
+  drain(): void {
+    this.draining = true;
+    this.health.onChange();
   }
 
   /** Refuses new calls, lets unary ones that are under way be answered for a while, ends streams as etcd does. */
@@ -177,7 +198,7 @@ export class Gateway implements ApiHandler {
 
   /** A leader is known and a member serves reads. */
   ready(): boolean {
-    return !this.stopping && this.router.leader !== 0n && this.router.home !== undefined;
+    return !this.stopping && !this.draining && this.router.leader !== 0n && this.router.home !== undefined;
   }
 
   /** Whether users have to say who they are, as far as this gateway knows. */

@@ -23,9 +23,12 @@ const apiVersion = '3.7.1';
 export class HttpStatusPages {
   private readonly core: GatewayCore;
   private readonly health: HealthPages;
+  private readonly burden: () => string | undefined;
 
-  constructor(core: GatewayCore) {
+  /** `burden` tells why no more clients should be sent here, if so. */
+  constructor(core: GatewayCore, burden: () => string | undefined) {
     this.core = core;
+    this.burden = burden;
     const { metrics, clock, log, checks } = core.ports;
     this.health = new HealthPages({
       livez: { serializable_read: this.liveRead, ...checks?.livez },
@@ -84,6 +87,7 @@ export class HttpStatusPages {
             : undefined,
         );
       },
+      load: (done) => done(this.burden()),
     };
   }
 

@@ -54,6 +54,12 @@ export class MemberLink {
   memberId: bigint | undefined;
   clusterId = 0n;
   name = '';
+  /** Where the member stands; empty: not said. */
+  zone = '';
+  /** More addresses of the same member, tried in turn. */
+  otherUrls: readonly string[] = [];
+  /** The member has left the cluster: when the link to it ends at the latest. */
+  leavingAtMs: number | undefined;
   state: MemberState | undefined;
   /** What still waits for room in the channel is not sent, and its member is slow. */
   blocked = false;
@@ -145,7 +151,7 @@ export class MemberLink {
 
   private dial(): void {
     if (this.stopped) return;
-    const channel = this.ports.dial(this.url);
+    const channel = this.ports.dial(this.nextUrl());
     this.channel = channel;
     this.lastHeardMs = this.ports.clock.monotonicMs();
     channel.onMessage = (message, release) => {
@@ -161,7 +167,12 @@ export class MemberLink {
     };
     channel.send(
       encodeLinkUp({
-        hello: { protocol: linkProtocol, gateway: this.config.name, clusterId: this.owner.clusterId() },
+        hello: {
+          protocol: linkProtocol,
+          gateway: this.config.name,
+          clusterId: this.owner.clusterId(),
+          clientUrls: this.config.clientUrls ?? [],
+        },
         requests: [],
         subscribes: [],
         cancels: [],
@@ -169,6 +180,12 @@ export class MemberLink {
       }),
     );
     this.watchSilence(channel);
+  }
+
+  /** A member may be reached at several addresses: each failure moves on to the next. */
+  private nextUrl(): string {
+    const urls = [this.url, ...this.otherUrls.filter((url) => url !== this.url)];
+    return urls[this.attempts % urls.length]!;
   }
 
   private watchSilence(channel: Channel): void {
@@ -289,6 +306,7 @@ export class MemberLink {
     this.memberId = welcome.memberId;
     this.clusterId = welcome.clusterId;
     this.name = welcome.name;
+    this.zone = welcome.zone;
     const refusal = this.owner.onWelcome(this);
     if (refusal !== undefined) {
       this.drop(refusal);

@@ -14,6 +14,7 @@ import { PartedAnswer } from './answer-rest.ts';
 import { Call, type CallOptions, CallState, type Target } from './call.ts';
 import type { GatewayConfig } from './config.ts';
 import { type LinkOwner, MemberLink } from './member-link.ts';
+import { chooseHome, isHealthy, newestMembers, sameView } from './member-view.ts';
 import type { LinkMetrics } from './metrics.ts';
 import { headerRevision } from './peek.ts';
 import type { GatewayPorts } from './ports.ts';
@@ -57,6 +58,8 @@ export class MemberRouter implements LinkOwner {
   private readonly metrics: LinkMetrics;
   private readonly listener: RouterListener;
   private readonly links = new Map<string, MemberLink>();
+  /** What is dialled as long as no member tells of the others. */
+  private startUrls: readonly string[];
   private cluster = 0n;
   private readonly waiting: Record<Target, Deque<Call>> = { leader: new Deque(), home: new Deque() };
   private readonly live: Call[] = [];
@@ -67,10 +70,12 @@ export class MemberRouter implements LinkOwner {
   /** The leader that would not take a request, and for which term: not asked until it changes or a pause is over. */
   private refusal: { readonly leader: bigint; readonly term: number } | undefined;
   private retryTimer: Timer | undefined;
+  private leaveTimer: Timer | undefined;
   private stopped = false;
 
   constructor(config: GatewayConfig, ports: GatewayPorts, metrics: LinkMetrics, listener: RouterListener) {
     this.config = config;
+    this.startUrls = config.memberUrls;
     this.ports = ports;
     this.metrics = metrics;
     this.listener = listener;
@@ -80,11 +85,25 @@ export class MemberRouter implements LinkOwner {
     this.dialStartList();
   }
 
+  /** Other URLs to begin with: those that were found anew. Links of the old ones go once a member tells of the others. */
+  setMemberUrls(urls: readonly string[]): void {
+    this.startUrls = urls;
+    if (newestMembers(this.links.values()) === undefined) {
+      for (const link of this.allLinks()) {
+        if (urls.includes(link.url) || link.url === this.config.homeUrl || link.open) continue;
+        this.links.delete(link.url);
+        link.stop();
+      }
+    }
+    this.followMembership();
+  }
+
   /** Ends every link. What is still under way fails with `status`. */
   stop(status: RpcStatus): void {
     this.stopped = true;
     this.sweepTimer?.cancel();
     this.retryTimer?.cancel();
+    this.leaveTimer?.cancel();
     for (const call of [...this.live]) this.finish(call, status);
     for (const link of this.links.values()) link.stop();
   }
@@ -108,6 +127,12 @@ export class MemberRouter implements LinkOwner {
   /** Calls that have no answer yet. */
   underWay(): number {
     return this.live.length;
+  }
+
+  /** How much of the room for requests that wait is taken, 0 to 1. */
+  get full(): number {
+    const { maxWaitingRequests, maxWaitingBytes } = this.config;
+    return Math.max(this.unsent / maxWaitingRequests, this.unsentBytes / maxWaitingBytes);
   }
 
   /** The answer comes through `options.done`, never before this has returned. */
@@ -466,7 +491,13 @@ export class MemberRouter implements LinkOwner {
       }
     }
     const leaderLink = leader === 0n ? undefined : this.linkOf(leader);
-    const home = this.chooseHome();
+    const home = chooseHome({
+      links: [...this.links.values()],
+      current: this.home,
+      preferred: this.links.get(this.config.homeUrl ?? ''),
+      zone: this.config.zone ?? '',
+      random: this.ports.random,
+    });
     const changed =
       leader !== this.leader || term !== this.term || leaderLink !== this.leaderLink || home !== this.home;
     this.leader = leader;
@@ -487,33 +518,20 @@ export class MemberRouter implements LinkOwner {
     return undefined;
   }
 
-  private chooseHome(): MemberLink | undefined {
-    const open = [...this.links.values()].filter((link) => link.open && link.state !== undefined);
-    const leading = open.filter((link) => link.state!.leader !== 0n);
-    // While nobody knows a leader every member is as good as the others, and the old choice stays.
-    const healthy = leading.length > 0 ? leading : open;
-    const { homeUrl } = this.config;
-    const preferred = homeUrl === undefined ? undefined : this.links.get(homeUrl);
-    if (preferred !== undefined && healthy.includes(preferred)) return preferred;
-    if (this.home !== undefined && healthy.includes(this.home)) return this.home;
-    const voters = healthy.filter((link) => !link.state!.learner);
-    const choice = voters.length > 0 ? voters : healthy;
-    return choice.length === 0 ? undefined : choice[this.ports.random.u32() % choice.length];
-  }
-
   // Of membership.
 
-  private addLink(url: string): void {
+  private addLink(url: string, otherUrls: readonly string[] = []): void {
     if (this.links.has(url) || this.stopped) return;
     const link = new MemberLink(url, this.config, this.ports, this);
+    link.otherUrls = otherUrls;
     this.links.set(url, link);
     link.start();
   }
 
   private dialStartList(): void {
-    const { homeUrl, memberUrls } = this.config;
+    const { homeUrl } = this.config;
     if (homeUrl !== undefined) this.addLink(homeUrl);
-    for (const url of memberUrls) this.addLink(url);
+    for (const url of this.startUrls) this.addLink(url);
   }
 
   /**
@@ -522,7 +540,7 @@ export class MemberRouter implements LinkOwner {
    */
   private followMembership(): void {
     if (this.stopped) return;
-    const members = this.newestMembers();
+    const members = newestMembers(this.links.values());
     if (members === undefined) {
       this.dialStartList();
       return;
@@ -534,24 +552,28 @@ export class MemberRouter implements LinkOwner {
         link.refuse('the member was removed from the cluster');
         continue;
       }
+      if (this.mayAnswer(link)) continue;
       this.links.delete(link.url);
       link.stop();
     }
-    for (const member of members) {
-      if (this.linkOf(member.id) !== undefined || member.peerUrls.some((url) => this.links.has(url)))
-        continue;
-      const url = member.peerUrls[0];
-      if (url !== undefined) this.addLink(url);
+    for (const { id, peerUrls } of members) {
+      const known = this.linkOf(id) ?? this.links.get(peerUrls.find((url) => this.links.has(url)) ?? '');
+      if (known !== undefined) known.otherUrls = peerUrls.includes(known.url) ? peerUrls : [];
+      else if (peerUrls[0] !== undefined) this.addLink(peerUrls[0], peerUrls);
     }
   }
 
-  private newestMembers(): readonly MemberInfo[] | undefined {
-    let newest: MemberState | undefined;
-    for (const { open, state } of this.links.values()) {
-      if (!open || state === undefined) continue;
-      if (newest === undefined || state.appliedIndex > newest.appliedIndex) newest = state;
-    }
-    return newest?.members;
+  /** The leader that was told to remove itself has the answer still to send: others know of it no later than it does. */
+  private mayAnswer(link: MemberLink): boolean {
+    if (!link.open || link.load() === 0) return false;
+    const nowMs = this.ports.clock.monotonicMs();
+    link.leavingAtMs ??= nowMs + this.config.leaveLingerMs;
+    if (link.leavingAtMs <= nowMs) return false;
+    this.leaveTimer ??= this.ports.timers.after(this.config.refusedRetryMs, () => {
+      this.leaveTimer = undefined;
+      this.followMembership();
+    });
+    return true;
   }
 
   private isStray(link: MemberLink, members: readonly MemberInfo[]): boolean {
@@ -563,22 +585,7 @@ export class MemberRouter implements LinkOwner {
     const owner = members.find((member) => member.peerUrls.includes(url));
     if (owner !== undefined) return this.linkOf(owner.id) !== undefined;
     // A name of the start list that the membership does not know may be the only way to reach its member.
-    if (!this.config.memberUrls.includes(url)) return true;
+    if (!this.startUrls.includes(url)) return true;
     return memberId !== undefined && (!isMember || this.linkOf(memberId) !== undefined);
   }
-}
-
-function sameView(a: MemberState, b: MemberState): boolean {
-  if (a.leader !== b.leader || a.term !== b.term || a.learner !== b.learner) return false;
-  if (a.members.length !== b.members.length) return false;
-  return a.members.every((member, i) => sameMember(member, b.members[i]!));
-}
-
-function sameMember(a: MemberInfo, b: MemberInfo): boolean {
-  if (a.id !== b.id || a.peerUrls.length !== b.peerUrls.length) return false;
-  return a.peerUrls.every((url, i) => url === b.peerUrls[i]);
-}
-
-function isHealthy(link: MemberLink): boolean {
-  return link.open && link.state !== undefined && link.state.leader !== 0n;
 }

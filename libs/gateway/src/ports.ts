@@ -16,6 +16,8 @@ export interface GatewayPorts {
   readonly dial: (peerUrl: string) => Channel;
   /** More checks for /livez and /readyz, of what else is in this process. */
   readonly checks?: Partial<Pick<HealthParts, 'livez' | 'readyz'>>;
+  /** Why this process should not be sent more clients; undefined: it may. */
+  readonly burden?: () => string | undefined;
 }
 
 /** What came with a call, in whatever protocol. */

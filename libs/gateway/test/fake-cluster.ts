@@ -167,10 +167,13 @@ export class FakeMember {
   url: string;
   /** Where the membership says it listens; undefined: at `url`. */
   advertised: string | undefined;
+  /** More addresses that the membership names. */
+  alsoAt: readonly string[] = [];
   up = true;
   applied = 1;
   lagMs = 0.5;
   learner = false;
+  zone = '';
   /** What it believes of the leader, when that is not the truth. */
   belief: { leader: bigint; term: number } | undefined;
   /** Requests as they came, newest last. */
@@ -268,7 +271,7 @@ export class FakeMember {
       members: cluster.members.map((m) => ({
         id: m.id,
         name: `m${m.id}`,
-        peerUrls: [m.advertised ?? m.url],
+        peerUrls: [m.advertised ?? m.url, ...m.alsoAt],
         clientUrls: [],
         learner: m.learner,
       })),
@@ -285,7 +288,7 @@ export class FakeMember {
     if (up.hello !== undefined) {
       if (up.hello.clusterId !== 0n && up.hello.clusterId !== clusterId) return channel.close();
       this.send(channel, {
-        welcome: { protocol: 1, clusterId, memberId: this.id, name: `m${this.id}` },
+        welcome: { protocol: 1, clusterId, memberId: this.id, name: `m${this.id}`, zone: this.zone },
         state: this.state(),
       });
     }

@@ -282,7 +282,7 @@ test('/health, /livez, /readyz and /version', () => {
   expect(get('/readyz')).toEqual([200, 'ok\n']);
   expect(get('/readyz', { verbose: '', exclude: 'linearizable_read' })).toEqual([
     200,
-    '[+]data_corruption ok\n[+]serializable_read ok\n[+]non_learner ok\n[+]apply_lag ok\nok\n',
+    '[+]data_corruption ok\n[+]serializable_read ok\n[+]non_learner ok\n[+]apply_lag ok\n[+]load ok\nok\n',
   ]);
   expect(get('/readyz/non_learner')).toEqual([200, 'ok\n']);
   expect(get('/readyz/nothing')?.[0]).toBe(404);

@@ -22,6 +22,8 @@ export interface MemberIdentity {
   readonly initialClusterState: 'new' | 'existing';
   readonly advertisePeerUrls: readonly string[];
   readonly advertiseClientUrls: readonly string[];
+  /** Where this member stands, for gateways of the same zone. Undefined or empty: nowhere in particular. */
+  readonly zone?: string;
 }
 
 export interface MemberLimits {

@@ -36,6 +36,7 @@ export interface LinkHost {
   readonly clusterId: bigint;
   readonly memberId: bigint;
   readonly name: string;
+  readonly zone: string;
   readonly windowBytes: number;
   readonly requestTimeoutMs: number;
   readonly log: Log;
@@ -251,6 +252,8 @@ interface SubscribedFeed {
 
 export class LinkSession {
   readonly host: LinkHost;
+  /** Where clients reach the gateway. */
+  clientUrls: readonly string[];
   private readonly channel: Channel;
   private readonly calls = new IdMap<LinkCall>();
   private readonly feeds = new Map<number, SubscribedFeed>();
@@ -268,6 +271,7 @@ export class LinkSession {
 
   constructor(host: LinkHost, channel: Channel) {
     this.host = host;
+    this.clientUrls = [];
     this.channel = channel;
     this.replies = [];
     this.batches = [];
@@ -330,9 +334,9 @@ export class LinkSession {
     const auth = this.host.authView();
     const quiet = this.replies.length === 0 && this.batches.length === 0 && auth === this.authSent;
     if (quiet && !this.stateDue && !this.welcomeDue) return;
-    const { clusterId, memberId, name } = this.host;
+    const { clusterId, memberId, name, zone } = this.host;
     const down = {
-      welcome: this.welcomeDue ? { protocol: linkProtocol, clusterId, memberId, name } : undefined,
+      welcome: this.welcomeDue ? { protocol: linkProtocol, clusterId, memberId, name, zone } : undefined,
       replies: this.replies,
       state: this.stateDue || this.welcomeDue ? this.host.state() : undefined,
       feeds: this.batches,
@@ -409,6 +413,7 @@ export class LinkSession {
       this.refuse('the gateway belongs to another cluster');
     } else {
       this.greeted = true;
+      this.clientUrls = hello.clientUrls;
       this.welcomeDue = true;
     }
   }
@@ -491,4 +496,9 @@ function sampledOf(traces: ProposalTraces, revisions: readonly { revision: numbe
     if (trace !== undefined) found.push({ revision, trace });
   }
   return found;
+}
+
+/** Where clients reach the gateways that have a link here now, each once, in order. */
+export function gatewayUrls(sessions: Iterable<LinkSession>): string[] {
+  return [...new Set([...sessions].flatMap(({ clientUrls }) => clientUrls))].sort();
 }

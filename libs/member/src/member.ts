@@ -18,7 +18,7 @@ import { type MemberHealth, memberHealth } from './health.ts';
 import { HeartbeatWatch } from './heartbeat-watch.ts';
 import { LeaseRequests } from './lease-requests.ts';
 import { IdGenerator, Lessor } from './lessor.ts';
-import { type LinkHost, LinkSession } from './link-session.ts';
+import { gatewayUrls, type LinkHost, LinkSession } from './link-session.ts';
 import { Maintenance } from './maintenance.ts';
 import { memberGauges } from './member-gauges.ts';
 import { MemberMetrics } from './member-metrics.ts';
@@ -165,16 +165,8 @@ export class Member {
     const world = { clock, timers, log, digest, backends };
     this.maintenance = new Maintenance({ memberId, config, ...world, metrics, machine, own, raft, loop });
     const ids = new IdGenerator(memberId, clock.wallMs());
-    this.leases = new LeaseRequests({
-      clock,
-      lessor,
-      ids,
-      machine,
-      metrics,
-      proposals,
-      loop,
-      requestTimeoutMs,
-    });
+    const leaseParts = { clock, lessor, ids, machine, metrics, proposals, loop, requestTimeoutMs };
+    this.leases = new LeaseRequests(leaseParts);
     const isConnected = (id: bigint): boolean => peers.openSinceMs(id) !== undefined;
     const clusterParts = {
       memberId,
@@ -207,7 +199,8 @@ export class Member {
     const { random, passwords, signer } = ports;
     const auth = { random, digest, passwords, signer, tokenTtlMs: config.authTokenTtlSeconds * 1_000 };
     const services = { leases, cluster, maintenance, backups };
-    this.requests = new Requests({ ...shared, ...services, auth, isLearner, status });
+    const gateways = () => gatewayUrls(this.sessions);
+    this.requests = new Requests({ ...shared, ...services, auth, isLearner, status, gatewayUrls: gateways });
     this.upkeep = this.makeUpkeep(state.raft.start.index);
     this.linkHost = this.makeLinkHost();
     this.ticker = new Ticker({
@@ -561,6 +554,7 @@ export class Member {
       clusterId,
       memberId,
       name: config.name,
+      zone: config.zone ?? '',
       windowBytes: config.streamWindowBytes,
       requestTimeoutMs: config.requestTimeoutMs,
       log: ports.log,

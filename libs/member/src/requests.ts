@@ -29,6 +29,7 @@ import {
   encodeWatchHistoryResponse,
   etcdErrors,
   isUrgent,
+  type MemberInfo,
   Method,
   malformedRequest,
   methodName,
@@ -83,6 +84,7 @@ export interface RequestsParts {
   readonly auth: Omit<AuthRequestsParts, 'machine' | 'clock' | 'isLeader' | 'linearize' | 'propose'>;
   readonly isLearner: () => boolean;
   readonly status: () => StatusView;
+  readonly gatewayUrls: () => readonly string[];
 }
 
 const historyBytes = 1 << 20;
@@ -350,6 +352,16 @@ export class Requests {
     }
   }
 
+  /** A started member that clients cannot reach itself shows the gateways: what clients should dial. */
+  private membersForClients(): readonly MemberInfo[] {
+    const { members } = this.parts.machine.membership;
+    if (members.every(({ clientUrls }) => clientUrls.length > 0)) return members;
+    const clientUrls = this.parts.gatewayUrls();
+    return members.map((member) =>
+      member.clientUrls.length > 0 || member.name === '' ? member : { ...member, clientUrls },
+    );
+  }
+
   private answer(call: LinkCall): void {
     const { clock, machine } = this.parts;
     call.servedMs = clock.monotonicMs();
@@ -359,9 +371,7 @@ export class Requests {
       case Method.txn:
         return this.serveTxn(call, call.view as TxnRequestView);
       case Method.memberList:
-        return call.reply(
-          writeMembersResponse(machine.memberHeader(), undefined, machine.membership.members),
-        );
+        return call.reply(writeMembersResponse(machine.memberHeader(), undefined, this.membersForClients()));
       case Method.status:
         return call.reply(writeStatusResponse(machine.header(), this.parts.status()));
       case Method.leaseLeases:

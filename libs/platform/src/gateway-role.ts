@@ -1,11 +1,14 @@
 /** The gateway of this process: ports put together, client port bound, one call to stop it all. */
 import type { Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import { TLSSocket } from 'node:tls';
 import { type Channel, type HealthCheck, MetricRegistry } from '@quoin/base';
 import { type ApiHandler, AuditedApi, FairApi, Gateway, JsonApi } from '@quoin/gateway';
 import { AuditFile } from './audit-file.ts';
+import { Burden } from './burden.ts';
 import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
+import { followRecords } from './discovery.ts';
 import { linkPath } from './grpc-channel.ts';
 import { httpRoutes, plainRoutes, type RouteTable } from './http-routes.ts';
 import { ClientHttp } from './json-routes.ts';
@@ -74,10 +77,16 @@ export async function startGateway(
     return here;
   };
   const clock = new RealClock();
+  const srv = config.role === 'gateway' ? config.discoverySrv : undefined;
+  const { readyMaxLoopDelayMs: maxLoopDelayMs, readyMaxConnections: maxConnections } = config;
+  const burden = new Burden({ maxLoopDelayMs, maxConnections }, () => edge.size);
   const gateway = new Gateway(
     {
       name: config.name,
       memberUrls: memberUrls(config),
+      discovers: srv !== undefined,
+      clientUrls: config.role === 'gateway' ? config.advertiseClientUrls : [],
+      zone: config.zone,
       ...(homeUrl === undefined ? {} : { homeUrl }),
       maxRequestBytes: config.maxRequestBytes,
       maxTxnOps: config.maxTxnOps,
@@ -99,6 +108,7 @@ export async function startGateway(
         livez: own(home?.member.health.livez ?? {}),
         readyz: { ...own(home?.member.health.readyz ?? {}), ...checks },
       },
+      burden: () => burden.reason(),
     },
   );
   const auditFile =
@@ -135,6 +145,8 @@ export async function startGateway(
     keepaliveMinTimeMs: config.grpcKeepaliveMinTimeMs,
     keepaliveIntervalMs: config.grpcKeepaliveIntervalMs,
     keepaliveTimeoutMs: config.grpcKeepaliveTimeoutMs,
+    maxConnectionAgeMs: config.maxConnectionAgeMs,
+    maxConnectionAgeGraceMs: config.maxConnectionAgeGraceMs,
     telemetry,
     certUser,
     plain: http.onPlain,
@@ -148,6 +160,8 @@ export async function startGateway(
   });
   const clientPorts = await listener.listen(config.listenClientUrls);
   gateway.start();
+  const endRecords =
+    srv === undefined ? () => {} : followRecords(srv, log, (urls) => gateway.setMemberUrls(urls));
   return {
     gateway,
     metrics,
@@ -162,7 +176,13 @@ export async function startGateway(
         poll.unref();
       }),
     stop: async () => {
+      endRecords();
+      gateway.drain();
+      if (config.shutdownDelayMs > 0) await setTimeout(config.shutdownDelayMs);
+      burden.stop();
       listener.close();
+      // Clients go on elsewhere by themselves with what they have not sent yet.
+      edge.drain();
       await new Promise<void>((resolve) => gateway.stop(resolve));
       await new Promise<void>((resolve) => edge.stop(stopGraceMs, resolve));
       listener.destroy();

@@ -7,6 +7,7 @@ import { RealClock } from './clock.ts';
 import type { NodeConfig } from './config/node-config.ts';
 import { prepare, walPath, withFullPaths } from './data-dir.ts';
 import { RealDigest } from './digest.ts';
+import { discoverCluster } from './discovery.ts';
 import { RealDisk } from './disk.ts';
 import { mountDisk, withoutSync } from './disk-options.ts';
 import { openDataKey } from './encryption/data-key.ts';
@@ -51,6 +52,7 @@ export async function startMember(
   log: Logger,
   tls: TlsPlanes,
 ): Promise<MemberRole> {
+  config = await withDiscovered(config, dataDir);
   const metrics = new MetricRegistry();
   const telemetry =
     config.tracing === undefined
@@ -152,6 +154,16 @@ export function memberRoutes(
   };
 }
 
+/** The records are asked for the first start alone; from then on the directory knows the cluster. */
+async function withDiscovered(config: NodeConfig, dataDir: string): Promise<NodeConfig> {
+  if (config.discoverySrv === undefined || isBegun(config, dataDir)) return config;
+  return { ...config, initialCluster: await discoverCluster(config.discoverySrv, config) };
+}
+
+function isBegun(config: NodeConfig, dataDir: string): boolean {
+  return holdsFiles(config.walDir === '' ? join(dataDir, walPath) : config.walDir);
+}
+
 function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
   return new Promise((resolve, reject) => {
     Member.open(
@@ -162,6 +174,7 @@ function openMember(config: NodeConfig, ports: MemberPorts): Promise<Member> {
         initialClusterState: config.initialClusterState,
         advertisePeerUrls: config.initialAdvertisePeerUrls,
         advertiseClientUrls: config.advertiseClientUrls,
+        zone: config.zone,
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         electionTimeoutMs: config.electionTimeoutMs,
         preVote: config.preVote,
@@ -212,8 +225,7 @@ function memberPorts(
   if (config.unsafeNoFsync) disk = withoutSync(disk);
   const signer = openSigner(config.authToken);
   const ring = KeyRing.read(config.encryption);
-  const isBegun = holdsFiles(config.walDir === '' ? join(dataDir, walPath) : config.walDir);
-  const sealer = openDataKey(dataDir, ring, isBegun, log);
+  const sealer = openDataKey(dataDir, ring, isBegun(config, dataDir), log);
   const backends = new RocksBackends(dataDir);
   return {
     clock: new RealClock(),

@@ -66,10 +66,12 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
     peerUrls: [],
     ready: gateway.ready().then(() => log.info(readyMessage, { name: config.name, role: 'gateway' })),
     describe: () => gatewayLine(gateway),
+    stopDelayMs: config.shutdownDelayMs,
     stop: async () => {
       watch.stop();
-      stopMetrics();
+      // Last: what asks whether it is ready is to hear that it is not.
       await gateway.stop();
+      stopMetrics();
     },
   };
 }
@@ -106,6 +108,7 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
       log.info(readyMessage, { name: config.name }),
     ),
     describe: () => memberLine(member),
+    stopDelayMs: config.shutdownDelayMs,
     stop: async () => {
       watch.stop();
       stopMetrics();

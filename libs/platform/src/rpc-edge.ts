@@ -17,6 +17,8 @@ import type { Telemetry } from './telemetry/telemetry.ts';
 /** Serves client connections that speak HTTP/2. */
 export interface Http2Edge {
   accept(socket: Socket): void;
+  /** Asks every client to go on elsewhere; calls under way, and those on their way here, are served. */
+  drain(): void;
   /** Lets calls that are under way end for up to `graceMs`, then cuts. */
   stop(graceMs: number, cb: () => void): void;
 }
@@ -28,6 +30,10 @@ export interface RpcEdgeOptions {
   /** 0: never. */
   readonly keepaliveIntervalMs: number;
   readonly keepaliveTimeoutMs: number;
+  /** A connection is asked to move on at this age, give or take a tenth. 0: never. */
+  readonly maxConnectionAgeMs?: number;
+  /** It is closed so much later if calls on it have not ended. */
+  readonly maxConnectionAgeGraceMs?: number;
   readonly telemetry: Telemetry | undefined;
   /** The user that a connection's certificate names; empty: none. */
   readonly certUser?: (socket: Socket) => string;
@@ -54,6 +60,8 @@ export class RpcEdge implements Http2Edge {
   private readonly certUser: (socket: Socket) => string;
   private readonly connections = new Set<EdgeConnection>();
   private readonly timer: NodeJS.Timeout;
+  private readonly ageMs: number;
+  private readonly graceMs: number;
   /** Connections with output: one setImmediate writes for all of them. */
   private dirty: EdgeConnection[] = [];
   private readonly flushDirty = (): void => {
@@ -91,8 +99,14 @@ export class RpcEdge implements Http2Edge {
       plain: options.plain,
       plainStream: options.plainStream,
     };
+    this.ageMs = options.maxConnectionAgeMs ?? 0;
+    this.graceMs = options.maxConnectionAgeGraceMs ?? 0;
     this.timer = setInterval(() => {
-      for (const connection of this.connections) connection.server.tick();
+      const nowMs = performance.now();
+      for (const connection of this.connections) {
+        connection.server.tick();
+        if (nowMs >= connection.oldAtMs) this.retire(connection, nowMs);
+      }
     }, tickIntervalMs);
     this.timer.unref();
   }
@@ -105,14 +119,32 @@ export class RpcEdge implements Http2Edge {
       (c, urgent) => this.enqueue(c, urgent),
       this.certUser(socket),
     );
+    if (this.ageMs > 0) connection.oldAtMs = performance.now() + this.ageMs * (0.9 + 0.2 * Math.random());
     this.connections.add(connection);
     socket.once('close', () => this.connections.delete(connection));
     connection.begin();
   }
 
+  /** Open connections. */
+  get size(): number {
+    return this.connections.size;
+  }
+
+  drain(): void {
+    for (const { server } of this.connections) server.connection.shutdown();
+  }
+
+  /** First asked, then, when the grace is over, cut: long streams would else stay where they are for ever. */
+  private retire(connection: EdgeConnection, nowMs: number): void {
+    if (connection.isRetiring) return connection.destroy();
+    connection.isRetiring = true;
+    connection.oldAtMs = nowMs + this.graceMs;
+    connection.server.connection.shutdown();
+  }
+
   stop(graceMs: number, cb: () => void): void {
     const deadline = performance.now() + graceMs;
-    for (const { server } of this.connections) server.connection.shutdown();
+    this.drain();
     const poll = setInterval(() => {
       if (this.connections.size > 0 && performance.now() < deadline) return;
       clearInterval(poll);
@@ -134,6 +166,9 @@ export class RpcEdge implements Http2Edge {
 }
 
 class EdgeConnection {
+  /** Monotonic ms at which it is asked to move on; then at which it is cut. */
+  oldAtMs = Number.POSITIVE_INFINITY;
+  isRetiring = false;
   readonly server: GrpcServerConnection;
   private readonly socket: Socket;
   private closing = false;

@@ -23,6 +23,8 @@ export interface Running {
   readonly ready?: Promise<void>;
   /** One line about how it is, for a service manager. */
   describe?(): string;
+  /** What a clean stop waits on purpose, ms; its bound counts from there. */
+  readonly stopDelayMs?: number;
   stop(): Promise<void>;
 }
 
@@ -88,10 +90,13 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
     manager?.stopping(why);
     // While it still starts there is nothing that a clean stop could save.
     if (running === undefined) process.exit(0);
-    const bound = setTimeout(() => {
-      log.error('the clean stop took too long and is broken off', { 'timeout-ms': stopTimeoutMs });
-      process.exit(1);
-    }, stopTimeoutMs);
+    const bound = setTimeout(
+      () => {
+        log.error('the clean stop took too long and is broken off', { 'timeout-ms': stopTimeoutMs });
+        process.exit(1);
+      },
+      stopTimeoutMs + (running.stopDelayMs ?? 0),
+    );
     bound.unref();
     running.stop().then(() => {
       log.info('stopped');

@@ -102,7 +102,7 @@ export class LinkClient {
       for (const { cb } of waiting) cb({ kind: 'lost' });
       this.host.enqueue(100, () => this.dial());
     };
-    const hello = { protocol: 1, gateway: this.host.name, clusterId: 0n };
+    const hello = { protocol: 1, gateway: this.host.name, clusterId: 0n, clientUrls: [] };
     channel.send(encodeLinkUp({ hello, requests: [], subscribes: [], cancels: [], credits: [] }));
   }
 

@@ -31,7 +31,7 @@ test('a gateway of another cluster is refused', () => {
   let answered = false;
   channel.onClose = () => (closed = true);
   channel.onMessage = () => (answered = true);
-  const hello = { protocol: 1, gateway: 'stranger', clusterId: 12345n };
+  const hello = { protocol: 1, gateway: 'stranger', clusterId: 12345n, clientUrls: [] };
   channel.send(encodeLinkUp({ hello, requests: [], subscribes: [], cancels: [], credits: [] }));
   cluster.run(100);
   expect([closed, answered]).toEqual([true, false]);

@@ -7,6 +7,8 @@
  *   legacy     etcd itself accepts and ignores it
  */
 
+import { type Extra, everyRole, on, quoinFlags, type Row, serves, stores } from './quoin-flags.ts';
+
 export type FlagKind =
   | 'string'
   | 'bool'
@@ -37,29 +39,15 @@ export interface FlagSpec {
   readonly etcd: boolean;
 }
 
-const everyRole: readonly Role[] = ['quoin', 'member', 'gateway'];
-const stores: readonly Role[] = ['quoin', 'member'];
-const serves: readonly Role[] = ['quoin', 'gateway'];
-
-interface Extra {
-  readonly status?: FlagStatus;
-  readonly note?: string;
-  readonly roles?: readonly Role[];
-  readonly etcd?: boolean;
-}
-
-type Row = readonly [name: string, kind: FlagKind, fallback: string, help: string, extra?: Extra];
-
 const later = (note: string): Extra => ({ status: 'notYet', note });
 const moot = (note: string, roles: readonly Role[] = everyRole): Extra => ({
   status: 'noEffect',
   note,
   roles,
 });
-const on = (roles: readonly Role[]): Extra => ({ roles });
 
 const bbolt = moot('Quoin stores its data in RocksDB, not in bbolt');
-const discovery = later('discovery is not built yet; use --initial-cluster');
+const discovery = later('a discovery service is not built yet; use --initial-cluster or --discovery-srv');
 const dialsItself = moot('the JSON API reaches the server without a connection', serves);
 
 const memberFlags: readonly Row[] = [
@@ -174,8 +162,7 @@ const clusteringFlags: readonly Row[] = [
     'advertise-client-urls',
     'list',
     'http://localhost:2379',
-    'URLs that clients are told to use.',
-    on(stores),
+    'URLs that clients are told to use. Of a gateway: what members tell for it.',
   ],
   ['discovery', 'string', '', 'URL of the v2 discovery service.', discovery],
   ['discovery-token', 'string', '', 'Token of v3 discovery.', discovery],
@@ -199,8 +186,8 @@ const clusteringFlags: readonly Row[] = [
   ['discovery-password', 'string', '', 'Password for v3 discovery.', discovery],
   ['discovery-fallback', 'string', 'exit', 'What to do when discovery fails: exit or proxy.', discovery],
   ['discovery-proxy', 'string', '', 'HTTP proxy to reach v2 discovery.', discovery],
-  ['discovery-srv', 'string', '', 'DNS domain whose SRV records name the members.', discovery],
-  ['discovery-srv-name', 'string', '', 'Suffix of the SRV name.', discovery],
+  ['discovery-srv', 'string', '', 'DNS domain whose SRV records name the members.'],
+  ['discovery-srv-name', 'string', '', 'Suffix of the SRV name.'],
   [
     'strict-reconfig-check',
     'bool',
@@ -468,60 +455,6 @@ const goneFlags: readonly Row[] = [
     'write-only',
     'Phase of removing the v2 store.',
     moot('Quoin never had a v2 store'),
-  ],
-];
-
-const quoinFlags: readonly Row[] = [
-  ['fair-use', 'string', '', 'YAML or JSON file of limits for users and prefixes. Empty: none.'],
-  ['audit-log', 'string', '', 'File for one JSON line about every request. Empty: none.', on(serves)],
-  [
-    'audit-log-reads',
-    'bool',
-    'true',
-    'Whether requests that change nothing are in the audit log.',
-    on(serves),
-  ],
-  [
-    'lease-reads',
-    'bool',
-    'false',
-    'Experimental: linearizable reads without a round while the leader has a lease. The same on all members. A clock that drifts by more than a tenth, or a suspended machine, may make a read stale.',
-    { roles: stores, etcd: false },
-  ],
-  [
-    'members',
-    'list',
-    'http://localhost:2380',
-    'Peer URLs of members; the gateway learns of the others from them.',
-    { roles: ['gateway'], etcd: false },
-  ],
-  [
-    'encryption-key-file',
-    'string',
-    '',
-    'Keys for data at rest, one a line: a name and 32 bytes in base64. The first is used from now on.',
-    { roles: stores, etcd: false },
-  ],
-  [
-    'encryption-key-command',
-    'string',
-    '',
-    'Shell command that prints what --encryption-key-file would hold.',
-    { roles: stores, etcd: false },
-  ],
-  [
-    'gateway-cert-allowed-cn',
-    'list',
-    '',
-    'Common names of which the certificate of a gateway must have one. Empty: as for peers.',
-    { roles: stores, etcd: false },
-  ],
-  [
-    'gateway-cert-allowed-hostname',
-    'list',
-    '',
-    'Names of which the certificate of a gateway must be valid for one. Empty: as for peers.',
-    { roles: stores, etcd: false },
   ],
 ];
 

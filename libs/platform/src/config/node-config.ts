@@ -37,8 +37,20 @@ export interface NodeConfig {
   readonly initialCluster: readonly InitialMember[];
   readonly initialClusterState: 'new' | 'existing';
   readonly initialClusterToken: string;
-  /** Peer URLs of members; for a gateway. */
+  /** Peer URLs of members; for a gateway. Empty: they come from `discoverySrv`. */
   readonly members: readonly string[];
+  /** DNS domain of SRV records, and the suffix of their name. Undefined: members are named by flags. */
+  readonly discoverySrv: { readonly domain: string; readonly name: string } | undefined;
+  /** Empty: not said. */
+  readonly zone: string;
+  /** 0: none. */
+  readonly maxConnectionAgeMs: number;
+  readonly maxConnectionAgeGraceMs: number;
+  readonly shutdownDelayMs: number;
+  /** 0: not looked at. */
+  readonly readyMaxLoopDelayMs: number;
+  /** 0: any number. */
+  readonly readyMaxConnections: number;
   readonly tls: NodeTls;
   /** Keys for data at rest. */
   readonly encryption: KeySource;
@@ -183,6 +195,9 @@ function build(
     tls: tlsOf(role, v, { dataDir, clientUrls, metricsUrls, peerUrls }, notices),
     ...(stores ? bootstrapOf(v, name) : noBootstrap),
     members: role === 'gateway' ? memberUrls(v) : [],
+    discoverySrv: discoveryOf(role, v),
+    zone: v.text('zone'),
+    ...spreading(v),
     ...raftTiming(v, stores),
     preVote: v.bool('pre-vote'),
     leaseReads: v.bool('lease-reads'),
@@ -253,7 +268,44 @@ function sortedTexts(urls: readonly NodeUrl[]): string[] {
   return urls.map((url) => url.text).sort();
 }
 
+/** One source of members; etcd's text where there are several. */
+function discoveryOf(role: Role, v: Values): NodeConfig['discoverySrv'] {
+  const [domain, name] = [v.text('discovery-srv'), v.text('discovery-srv-name')];
+  if (domain === '') {
+    if (name !== '') throw new ConfigError('--discovery-srv-name needs --discovery-srv');
+    return undefined;
+  }
+  if (role === 'gateway' && v.isSet('members'))
+    throw new ConfigError('--members and --discovery-srv are both given: choose one');
+  if (role !== 'gateway' && v.text('initial-cluster') !== '') {
+    throw new ConfigError(
+      'multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery", "discovery-endpoints" or "discovery-srv"',
+    );
+  }
+  return { domain, name };
+}
+
+function spreading(
+  v: Values,
+): Pick<
+  NodeConfig,
+  | 'maxConnectionAgeMs'
+  | 'maxConnectionAgeGraceMs'
+  | 'shutdownDelayMs'
+  | 'readyMaxLoopDelayMs'
+  | 'readyMaxConnections'
+> {
+  return {
+    maxConnectionAgeMs: atLeast(v, 'max-connection-age', 0),
+    maxConnectionAgeGraceMs: atLeast(v, 'max-connection-age-grace', 0),
+    shutdownDelayMs: atLeast(v, 'shutdown-delay', 0),
+    readyMaxLoopDelayMs: atLeast(v, 'ready-max-loop-delay', 0),
+    readyMaxConnections: v.number('ready-max-connections'),
+  };
+}
+
 function memberUrls(v: Values): string[] {
+  if (v.text('discovery-srv') !== '') return [];
   const urls = parseUrls('members', v.list('members'), 'advertise').map((url) => url.text);
   if (urls.length === 0) throw new ConfigError('--members must name at least one peer URL of a member');
   return urls;
