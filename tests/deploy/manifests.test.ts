@@ -3,12 +3,14 @@
  * is read by the role that it is for, and objects that belong together name each other.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Role, readNodeConfig } from '@quoin/platform';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readOptions } from '../../apps/backup/src/options.ts';
+import { makeCertificates } from '../../deploy/tls/make-certificates.ts';
 import { repositoryRoot } from '../support/child.ts';
 import { build, isBuilt, type Program } from '../support/toolchain.ts';
 import { readDockerfile } from './dockerfile.ts';
@@ -22,11 +24,26 @@ type Shape = any;
 
 const images = readDockerfile(text('docker/Dockerfile'));
 
+const dir = mkdtempSync(join(tmpdir(), 'quoin-manifests-'));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+const certificates = makeCertificates(dir, { hosts: ['127.0.0.1'] });
+const keys = join(dir, 'keys');
+writeFileSync(keys, `first ${Buffer.alloc(32).toString('base64')}\n`);
+
+/** The backup worker reads its files when it reads its flags: others in place of those of a pod. */
+function withFiles(arg: string): string {
+  return arg
+    .replace('/etc/quoin/peer/tls.crt', certificates.file('gateway'))
+    .replace('/etc/quoin/peer/tls.key', certificates.file('gateway', 'key'))
+    .replace('/etc/quoin/peer/ca.crt', certificates.file('peer-ca'))
+    .replace('/etc/quoin/encryption/keys', keys);
+}
+
 /** What the role makes of flags and variables; the image's own variables are there, too. Throws as the role would. */
 function taken(role: string, args: readonly string[], env: Record<string, string> = {}): readonly string[] {
   const all = { ...images.find((image) => image.name === role)!.env, ...env };
   if (role === 'backup') {
-    const outcome = readOptions(args, all, () => '');
+    const outcome = readOptions(args.map(withFiles), all, () => '');
     if (outcome.kind !== 'run') throw new Error(`it is a question for ${outcome.kind}`);
     return outcome.notices;
   }
