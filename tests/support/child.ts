@@ -60,11 +60,12 @@ export class Child {
     return this.lines;
   }
 
-  start(): void {
+  /** `more`: further flags, for this life alone. */
+  start(more: readonly string[] = []): void {
     if (this.process !== undefined) throw new Error(`${this.name} runs already`);
     const { script, command = process.execPath, args, env } = this.options;
     const own = script === undefined ? [] : [resolve(repositoryRoot, script)];
-    const child = spawn(command, [...own, ...args], {
+    const child = spawn(command, [...own, ...args, ...more], {
       cwd: repositoryRoot,
       detached: true,
       // Sources are stripped of their types at each start; the cache halves that.

@@ -155,6 +155,6 @@ function ask(
       end(undefined);
     }
   };
-  const hello = { protocol: peerProtocol, clusterId: 0n, from, to: 0n };
+  const hello = { protocol: peerProtocol, clusterId: 0n, from, to: 0n, wallMs: 0 };
   channel.send(encodePeerBatch(peerBatch({ hello })));
 }

@@ -25,6 +25,8 @@ export interface PeerHello {
   readonly clusterId: bigint;
   readonly from: bigint;
   readonly to: bigint;
+  /** The sender's wall clock; 0: not said. */
+  readonly wallMs: number;
 }
 
 export interface SnapshotAck {
@@ -83,13 +85,17 @@ export function encodePeerBatch(batch: PeerBatch): Uint8Array {
   return w.finish();
 }
 
+/** A good guess of its length. */
+const helloExpected = 36;
+
 function writeHello(w: WireWriter, hello: PeerHello): void {
-  const mark = w.open(10, 29);
+  const mark = w.open(10, helloExpected);
   w.uint(8, hello.protocol);
   w.fixed64(17, hello.clusterId);
   w.fixed64(25, hello.from);
   w.fixed64(33, hello.to);
-  w.close(mark, 29);
+  w.uint(40, hello.wallMs);
+  w.close(mark, helloExpected);
 }
 
 function entryBytes(entry: Entry): number {
@@ -179,15 +185,17 @@ function readHello(r: WireReader): PeerHello {
   let clusterId = 0n;
   let from = 0n;
   let to = 0n;
+  let wallMs = 0;
   while (r.more()) {
     const tag = r.tag();
     if (tag === 8) protocol = r.uint32();
     else if (tag === 17) clusterId = r.fixed64();
     else if (tag === 25) from = r.fixed64();
     else if (tag === 33) to = r.fixed64();
+    else if (tag === 40) wallMs = r.uint53();
     else r.skip(tag);
   }
-  return { protocol, clusterId, from, to };
+  return { protocol, clusterId, from, to, wallMs };
 }
 
 function readAck(r: WireReader): SnapshotAck {

@@ -67,6 +67,8 @@ export interface PeersOptions {
 const backoffMinMs = 50;
 const backoffMaxMs = 1_000;
 const helloTimeoutMs = 5_000;
+/** Wall clocks of two members that are further apart are told of, at each connection. */
+const clockDriftMaxMs = 1_000;
 const roundTripMaxMs = 30_000;
 
 export class Peers {
@@ -212,6 +214,7 @@ class OutgoingPeer {
   private readonly options: PeersOptions;
   private readonly limit = new RateLimit(10_000);
   private channel: Channel | undefined;
+  private greetedAtMs = 0;
   private timer: Timer | undefined;
   private urlAt: number;
   private backoffMs: number;
@@ -269,8 +272,10 @@ class OutgoingPeer {
     channel.onMessage = (bytes) => this.received(channel, bytes);
     channel.onDrain = () => {};
     channel.onClose = (reason) => this.closed(channel, reason);
-    const { clusterId, memberId } = this.options;
-    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: this.id };
+    const { clusterId, memberId, clock } = this.options;
+    const wallMs = Math.floor(clock.wallMs());
+    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: this.id, wallMs };
+    this.greetedAtMs = clock.monotonicMs();
     this.transmit(channel, peerBatch({ hello }));
     this.timer = this.options.timers.after(helloTimeoutMs, () => this.closed(channel, 'no hello in time'));
   }
@@ -299,7 +304,7 @@ class OutgoingPeer {
     if (batch.hello !== undefined) {
       const problem = helloProblem(batch.hello, this.options, this.id);
       if (problem !== undefined) this.closed(channel, problem);
-      else this.opened();
+      else this.opened(batch.hello.wallMs);
     }
     if (batch.ack !== undefined) this.options.onAck(this.id, batch.ack);
     if (batch.messages.length > 0) {
@@ -308,7 +313,22 @@ class OutgoingPeer {
     }
   }
 
-  private opened(): void {
+  /** Leases and certificates go by wall clocks; etcd's words for it. */
+  private compareClocks(wallMs: number): void {
+    const { clock, log } = this.options;
+    if (wallMs === 0) return;
+    const rttMs = clock.monotonicMs() - this.greetedAtMs;
+    const driftMs = wallMs - clock.wallMs();
+    if (Math.abs(driftMs) <= clockDriftMaxMs + rttMs) return;
+    log.warn('prober found high clock drift', {
+      'remote-peer-id': this.label,
+      'clock-drift': `${Math.round(driftMs)}ms`,
+      rtt: `${Math.round(rttMs)}ms`,
+    });
+  }
+
+  private opened(wallMs: number): void {
+    this.compareClocks(wallMs);
     this.timer?.cancel();
     this.timer = undefined;
     this.backoffMs = backoffMinMs;
@@ -321,7 +341,10 @@ class OutgoingPeer {
     if (channel !== this.channel) return;
     channel.close();
     const { log, clock, random, timers } = this.options;
-    const held = this.limit.pass(this.isOpen ? 'lost' : 'failed', clock.monotonicMs());
+    const nowMs = clock.monotonicMs();
+    const held = this.limit.pass(this.isOpen ? 'lost' : 'failed', nowMs);
+    // The first failure after a loss says the same again.
+    if (this.isOpen) this.limit.pass('failed', nowMs);
     if (held !== undefined) {
       log.warn(this.isOpen ? 'lost the stream to a peer' : 'could not reach a peer', {
         peer: this.label,
@@ -428,7 +451,8 @@ class IncomingPeer {
   /** Somebody starts with an empty directory: does not know the cluster yet, or asks whether it is new to it. */
   private introduce(asker: bigint): void {
     const { clusterId, memberId, members, appliedIndex, isStarted } = this.options;
-    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: asker };
+    const wallMs = Math.floor(this.options.clock.wallMs());
+    const hello: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: asker, wallMs };
     const tookPart = asker !== 0n && isStarted(asker);
     this.channel.send(
       encodePeerBatch(peerBatch({ hello, members: members(), tookPart, appliedIndex: appliedIndex() })),
@@ -447,7 +471,8 @@ class IncomingPeer {
     this.label = hexId(hello.from);
     this.receivedBytes = this.options.metrics.network.receivedBytes.at([this.label]);
     const { clusterId, memberId } = this.options;
-    const answer: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: hello.from };
+    const wallMs = Math.floor(this.options.clock.wallMs());
+    const answer: PeerHello = { protocol: peerProtocol, clusterId, from: memberId, to: hello.from, wallMs };
     this.channel.send(encodePeerBatch(peerBatch({ hello: answer })));
     this.events.named(this);
     return true;

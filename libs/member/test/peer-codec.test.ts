@@ -48,7 +48,10 @@ const chunk = fc.record({
   trailer: fc.option(fc.record({ entries: counter, bytes: counter, sha256: data }), { nil: undefined }),
 });
 const batch: fc.Arbitrary<PeerBatch> = fc.record({
-  hello: fc.option(fc.record({ protocol: fc.nat(5), clusterId: id, from: id, to: id }), { nil: undefined }),
+  hello: fc.option(
+    fc.record({ protocol: fc.nat(5), clusterId: id, from: id, to: id, wallMs: fc.maxSafeNat() }),
+    { nil: undefined },
+  ),
   messages: fc.array(message, { maxLength: 4 }),
   chunks: fc.array(chunk, { maxLength: 2 }),
   members: fc.array(
