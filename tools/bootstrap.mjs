@@ -27,6 +27,7 @@ const commands = {
   sim: { script: 'tools/sim.ts', dev: true, before: [] },
   robustness: { script: 'tools/robustness.ts', dev: true, before: [] },
   'sim:mutants': { script: 'tools/mutants.ts', dev: true, before: [] },
+  scaling: { script: 'tools/scaling.ts', dev: true, before: [] },
   fleet: { script: 'tools/fleet.ts', dev: true, before: [] },
   package: { script: 'tools/package.mjs', dev: true, before: [] },
   run: { script: undefined, dev: true, before: [] },
