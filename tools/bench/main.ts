@@ -43,7 +43,7 @@ const help = `npm run bench -- [flags]
   --shapes A,B       one (one node each), nodes (3 nodes), roles (3 members + 2 gateways)
   --rounds N         turns of etcd and Quoin (5)
   --seconds S        measured, of each turn (5)
-  --warmup S         load before the clock starts, for compilers and caches of either side (2)
+  --warmup S         load before the clock starts, for compilers and caches of either side (5)
   --quick            1 round of 2 s after 1 s
   --etcd FILE|3.7    which etcd (etcd on the path); 3.7 builds that one where Go is present
   --base DIR         another checkout of Quoin in the place of etcd: before and after a change
@@ -108,7 +108,7 @@ function plan(): Plan {
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds is a whole number from 1 on');
   if (flags.load !== 'go' && flags.load !== 'typescript') throw new Error('--load is go or typescript');
   const seconds = number('seconds', flags.seconds, 5, 2);
-  const warmup = number('warmup', flags.warmup, 2, 1);
+  const warmup = number('warmup', flags.warmup, 5, 1);
   if (flags.base !== undefined && flags.write)
     throw new Error('--write takes results beside etcd, not with --base');
   const cache = join(root, '.cache', 'bench', String(process.pid));
