@@ -77,10 +77,11 @@ async function start(command: Command, dir: string): Promise<ChildProcess> {
   const log = createWriteStream(join(dir, `${command.name}.log`));
   await new Promise<void>((resolve, reject) => {
     let text = '';
-    const limit = setTimeout(
-      () => reject(new Error(`${command.name} is not ready after ${readyLimitMs} ms:\n${text.slice(-2000)}`)),
-      readyLimitMs,
-    );
+    const limit = setTimeout(() => {
+      // Left alone it would keep this process alive.
+      child.kill('SIGKILL');
+      reject(new Error(`${command.name} is not ready after ${readyLimitMs} ms:\n${text.slice(-2000)}`));
+    }, readyLimitMs);
     const onData = (data: Buffer): void => {
       log.write(data);
       if (text === '\0') return;

@@ -4,6 +4,7 @@
  * run, each a fresh cluster. A collector in this process takes the spans and throws them away.
  *
  *     node tools/bench/tracing.ts --rounds 5 --base ../before-tracing
+ *     node tools/bench/tracing.ts --side-by-side --variants off,100    on a machine that others use, too
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -23,6 +24,8 @@ const help = `node tools/bench/tracing.ts [flags]
   --seconds S        measured, of each turn (4)
   --warmup S         load before the clock starts (2)
   --variants A,B     of off, 1, 10, 100: percent of requests that are sampled (off,1,100)
+  --side-by-side     the variants of a round at the same time, so that whatever else the machine does is the same for
+                     all: compare the CPU of a put, not the rates
   --base DIR         also a checkout of Quoin before tracing, with tracing off
   --load go|typescript   which client makes the load (go where it is present)
   --profile DIR      CPU profiles of the processes into DIR, summarised by role
@@ -37,6 +40,7 @@ const { values: flags } = parseArgs({
     seconds: { type: 'string', default: '4' },
     warmup: { type: 'string', default: '2' },
     variants: { type: 'string', default: 'off,1,100' },
+    'side-by-side': { type: 'boolean', default: false },
     base: { type: 'string' },
     load: { type: 'string', default: 'go' },
     profile: { type: 'string' },
@@ -75,8 +79,10 @@ function variants(): Variant[] {
 }
 
 /** One turn of a variant on a cluster of its own. */
-async function measure(variant: Variant, collector: Collector): Promise<Turn> {
-  const dir = join(root, '.cache', 'bench', `tracing-${process.pid}`);
+async function measure(variant: Variant): Promise<Turn> {
+  const collector = new Collector({ blind: true });
+  await collector.start();
+  const dir = join(root, '.cache', 'bench', `tracing-${process.pid}-${variant.name.replace(/\W/g, '')}`);
   const tracing = [
     '--enable-distributed-tracing',
     `--distributed-tracing-address=${collector.address}`,
@@ -135,6 +141,7 @@ async function measure(variant: Variant, collector: Collector): Promise<Turn> {
     };
   } finally {
     await shape.stop();
+    collector.stop();
     rmSync(dir, { recursive: true, force: true });
   }
 }
@@ -150,16 +157,17 @@ function table(taking: readonly Variant[], turns: ReadonlyMap<string, Turn[]>): 
   const of = (name: string, what: keyof Turn): number => median(turns.get(name)!.map((turn) => turn[what]));
   const rows = taking.map(({ name }) => {
     const ratios = turns.get(name)!.map((turn, i) => turn.perSecond / off[i]!.perSecond);
+    const cpuRatios = turns.get(name)!.map((turn, i) => turn.cpuUs / off[i]!.cpuUs);
     const spread = `${Math.min(...ratios).toFixed(3)}–${Math.max(...ratios).toFixed(3)}`;
     return (
       `| ${name} | ${of(name, 'perSecond').toFixed(0)} | **${median(ratios).toFixed(3)}** | ${spread} | ` +
-      `${of(name, 'p99Ms').toFixed(0)} | ${of(name, 'cpuUs').toFixed(1)} | ${of(name, 'peakMiB').toFixed(0)} | ` +
+      `${of(name, 'p99Ms').toFixed(0)} | ${of(name, 'cpuUs').toFixed(1)} | **${median(cpuRatios).toFixed(3)}** | ${of(name, 'peakMiB').toFixed(0)} | ` +
       `${of(name, 'spanBytes').toFixed(0)} |`
     );
   });
   return [
-    '| sampled | put/s | to off | least–most | p99 ms | servers’ CPU µs/put | servers’ peak MiB | exported bytes/put |',
-    '|---|---|---|---|---|---|---|---|',
+    '| sampled | put/s | to off | least–most | p99 ms | servers’ CPU µs/put | to off | servers’ peak MiB | exported bytes/put |',
+    '|---|---|---|---|---|---|---|---|---|',
     ...rows,
   ].join('\n');
 }
@@ -170,26 +178,22 @@ async function main(): Promise<void> {
     return;
   }
   const taking = variants();
-  const collector = new Collector({ blind: true });
   mkdirSync(join(root, '.cache', 'bench'), { recursive: true });
-  await collector.start();
   const turns = new Map<string, Turn[]>(taking.map(({ name }) => [name, []]));
-  try {
-    for (let round = 0; round < Number(flags.rounds); round++) {
-      for (const variant of rotated(taking, round)) {
-        const turn = await measure(variant, collector);
-        turns.get(variant.name)!.push(turn);
-        say(
-          `round ${round + 1}/${flags.rounds}: ${variant.name} ${turn.perSecond.toFixed(0)}/s, ` +
-            `CPU ${turn.cpuUs.toFixed(1)} µs, ${turn.spanBytes.toFixed(0)} bytes of spans per put`,
-        );
-      }
-    }
-    process.stdout.write(`${table(taking, turns)}\n`);
-    if (flags.profile !== undefined) reportAll(resolve(flags.profile));
-  } finally {
-    collector.stop();
+  for (let round = 0; round < Number(flags.rounds); round++) {
+    const one = async (variant: Variant): Promise<void> => {
+      const turn = await measure(variant);
+      turns.get(variant.name)!.push(turn);
+      say(
+        `round ${round + 1}/${flags.rounds}: ${variant.name} ${turn.perSecond.toFixed(0)}/s, ` +
+          `CPU ${turn.cpuUs.toFixed(1)} µs, ${turn.spanBytes.toFixed(0)} bytes of spans per put`,
+      );
+    };
+    if (flags['side-by-side']) await Promise.all(rotated(taking, round).map(one));
+    else for (const variant of rotated(taking, round)) await one(variant);
   }
+  process.stdout.write(`${table(taking, turns)}\n`);
+  if (flags.profile !== undefined) reportAll(resolve(flags.profile));
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
