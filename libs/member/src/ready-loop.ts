@@ -473,14 +473,15 @@ export class ReadyLoop {
     const nowMs = clock.monotonicMs();
     this.applyMs = nowMs;
     metrics.applySeconds.observe(proposal.method, success, nowMs - startedMs);
-    if (pending !== undefined && nowMs - pending.startedMs > slowRequestMs)
+    // What a member proposes by itself nobody waits for.
+    if (pending !== undefined && isClients(proposal.method) && nowMs - pending.startedMs > slowRequestMs)
       this.logSlow(proposal, pending, startedMs, nowMs);
   }
 
   /** Where the time of a request went: each step begins where the one before it ends. */
   private logSlow(proposal: Proposal, pending: PendingProposal, applyMs: number, nowMs: number): void {
     const { log, proposals, slowRequestMs } = this.parts;
-    const repeated = this.limit.pass('request', nowMs);
+    const repeated = this.limit.pass(methodName(proposal.method), nowMs);
     if (repeated === undefined) return;
     const times = proposals.applying;
     const proposedMs = times?.proposedMs ?? pending.startedMs;
@@ -539,6 +540,11 @@ export class ReadyLoop {
     }
     return reads.hasReady;
   }
+}
+
+/** A request of etcd's API. */
+function isClients(method: number): boolean {
+  return method < Method.watchHistory;
 }
 
 function tellsCommitOnly({ type, entries }: Message): boolean {
