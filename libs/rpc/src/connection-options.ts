@@ -1,3 +1,5 @@
+import { Setting } from './frames.ts';
+
 /** Limits of one connection. Every one has a default. */
 export interface ConnectionOptions {
   readonly maxConcurrentStreams: number;
@@ -28,3 +30,17 @@ export const defaultConnectionOptions: ConnectionOptions = {
   keepaliveTimeoutMs: 20_000,
   maxIdleFramesPerSecond: 10_000,
 };
+
+/** What we tell the client of them. */
+export function ownSettings(
+  options: ConnectionOptions,
+): readonly (readonly [setting: number, value: number])[] {
+  const settings: [number, number][] = [
+    [Setting.initialWindowSize, options.streamWindowBytes],
+    [Setting.maxHeaderListSize, options.maxHeaderListBytes],
+  ];
+  // As many as there may be is what holds anyway.
+  if (options.maxConcurrentStreams < 0xffff_ffff)
+    settings.push([Setting.maxConcurrentStreams, options.maxConcurrentStreams]);
+  return settings;
+}

@@ -1,6 +1,6 @@
 import { type Clock, IdMap } from '@quoin/base';
 import { ConnectionError, unpad } from './connection-error.ts';
-import type { ConnectionOptions } from './connection-options.ts';
+import { type ConnectionOptions, ownSettings } from './connection-options.ts';
 import { FloodGuard } from './flood-guard.ts';
 import {
   clientPreface,
@@ -12,7 +12,6 @@ import {
   frameHeaderBytes,
   messagePrefix,
   readU31,
-  Setting,
   windowBytesMax,
 } from './frames.ts';
 import { HeaderBlock } from './header-block.ts';
@@ -21,7 +20,7 @@ import { type HeaderField, type HeaderTemplate, HpackDecoder, HpackError, header
 import { Outflow } from './outflow.ts';
 import { PeerSettings } from './peer-settings.ts';
 import { RecentIds } from './recent-ids.ts';
-import { checkRequest } from './request-headers.ts';
+import { RequestCheck } from './request-headers.ts';
 import { Stream, type StreamHandler } from './stream.ts';
 
 /** What a connection tells its owner. */
@@ -55,7 +54,6 @@ export class Connection {
   private readonly decoder: HpackDecoder;
   private readonly streams = new IdMap<Stream>();
   private readonly recentlyReset = new RecentIds();
-
   private input: Uint8Array | undefined = undefined;
   private prefaceDone = false;
   private settingsSeen = false;
@@ -67,10 +65,10 @@ export class Connection {
   private draining = false;
   private finalGoAwaySent = false;
   private lastStreamId = 0;
-
   private readonly peer = new PeerSettings();
   private unacknowledgedBytes = 0;
   private readonly headerBlock: HeaderBlock;
+  private readonly check = new RequestCheck();
   private readonly guard: FloodGuard;
   /** Monotonic ms at which the last bytes came in. */
   receivedMs: number;
@@ -286,7 +284,9 @@ export class Connection {
     if (id === 0) throw new ConnectionError(ErrorCode.protocolError, 'DATA on stream 0');
     // Padding counts against the window too, so the whole frame is given back.
     this.giveBackConnectionWindow(to - from);
-    const [start, end] = unpad(flags, data, from, to);
+    let start = from;
+    let end = to;
+    if ((flags & Flag.padded) !== 0) [start, end] = unpad(flags, data, from, to);
     const stream = this.streams.get(id);
     if (stream === undefined || stream.remoteClosed) {
       if (stream === undefined && this.recentlyReset.has(id)) return;
@@ -312,8 +312,9 @@ export class Connection {
   private onHeaders(flags: number, id: number, data: Uint8Array, from: number, to: number): void {
     if (id === 0 || id % 2 === 0)
       throw new ConnectionError(ErrorCode.protocolError, `HEADERS on stream ${id}`);
-    const [padded, end] = unpad(flags, data, from, to);
-    let start = padded;
+    let start = from;
+    let end = to;
+    if ((flags & Flag.padded) !== 0) [start, end] = unpad(flags, data, from, to);
     let malformed = false;
     if ((flags & Flag.priority) !== 0) {
       if (end - start < 5)
@@ -322,8 +323,11 @@ export class Connection {
       malformed = readU31(data, start) === id;
       start += 5;
     }
-    this.headerBlock.begin(id, (flags & Flag.endStream) !== 0, malformed);
-    this.addHeaderBlock(data.subarray(start, end), (flags & Flag.endHeaders) !== 0);
+    const last = (flags & Flag.endStream) !== 0;
+    if ((flags & Flag.endHeaders) !== 0)
+      return this.onHeaderList(id, this.decoder.decode(data, start, end), last, malformed);
+    this.headerBlock.begin(id, last, malformed);
+    this.addHeaderBlock(data.subarray(start, end), false);
   }
 
   private onContinuation(flags: number, id: number, data: Uint8Array, from: number, to: number): void {
@@ -344,7 +348,7 @@ export class Connection {
 
   private onHeaderList(
     id: number,
-    headers: DecodedField[] | typeof headersTooLarge,
+    headers: readonly DecodedField[] | typeof headersTooLarge,
     end: boolean,
     malformed: boolean,
   ): void {
@@ -359,7 +363,7 @@ export class Connection {
     if (this.streams.size >= this.options.maxConcurrentStreams)
       return this.refuse(id, ErrorCode.refusedStream);
     if (headers === headersTooLarge) return this.refuse(id, ErrorCode.enhanceYourCalm);
-    const problem = checkRequest(headers);
+    const problem = this.check.of(headers);
     if (typeof problem === 'string' || malformed) return this.refuse(id, ErrorCode.protocolError);
     const stream = new Stream(id, this.peer.initialWindowBytes);
     stream.expectedBytes = problem;
@@ -369,7 +373,11 @@ export class Connection {
     stream.handler = this.events.onRequest(stream, headers, end);
   }
 
-  private onTrailers(stream: Stream, headers: HeaderField[] | typeof headersTooLarge, end: boolean): void {
+  private onTrailers(
+    stream: Stream,
+    headers: readonly HeaderField[] | typeof headersTooLarge,
+    end: boolean,
+  ): void {
     if (stream.remoteClosed)
       throw new ConnectionError(ErrorCode.streamClosed, `HEADERS on half-closed stream ${stream.id}`);
     const bad =
@@ -431,8 +439,7 @@ export class Connection {
   }
 
   private moveWindows(delta: number): void {
-    if (delta === 0) return;
-    for (const stream of this.streams.values()) {
+    for (const stream of delta === 0 ? [] : this.streams.values()) {
       stream.sendWindow += delta;
       if (stream.sendWindow > windowBytesMax)
         throw new ConnectionError(ErrorCode.flowControlError, 'window overflow');
@@ -561,13 +568,7 @@ export class Connection {
   }
 
   private sendSettings(): void {
-    const settings: [number, number][] = [
-      [Setting.initialWindowSize, this.options.streamWindowBytes],
-      [Setting.maxHeaderListSize, this.options.maxHeaderListBytes],
-    ];
-    if (this.options.maxConcurrentStreams < 0xffff_ffff)
-      settings.push([Setting.maxConcurrentStreams, this.options.maxConcurrentStreams]);
-    this.out.settings(settings);
+    this.out.settings(ownSettings(this.options));
     this.out.windowUpdate(0, this.options.connectionWindowBytes - defaultWindowBytes);
     this.outputAnnounced = false;
   }
@@ -584,10 +585,7 @@ export class Connection {
     this.events.onOutput(true);
   }
 
-  /**
-   * Whoever has calls under way soon gets an answer to them, and this with it. grpc-go pings once for each batch of answers
-   * that it reads, to estimate its windows: half of all writes were nothing but answers to pings.
-   */
+  /** Whoever has calls under way soon gets an answer to them, and this with it (DESIGN.md). */
   private announcePingAnswer(): void {
     this.pingAnswered = false;
     if (this.streams.size === 0) return this.announce();

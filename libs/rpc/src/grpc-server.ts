@@ -203,6 +203,16 @@ function isGrpc(contentType: string | undefined): boolean {
   return contentType !== undefined && /^application\/grpc(?:$|[+;])/.test(contentType);
 }
 
+/** What the headers of a call say. The same list of them says the same, and comes for many calls (`HpackDecoder.decode`). */
+interface CallHead {
+  readonly headers: readonly HeaderField[];
+  readonly path: string;
+  readonly isStreaming: boolean;
+  readonly timeoutMs: number | undefined;
+  /** For calls with neither deadline nor span. */
+  readonly context: RequestContext;
+}
+
 /** One connection of a gRPC server: the HTTP/2 state machine with calls on top. */
 export class GrpcServerConnection {
   readonly connection: Connection;
@@ -211,6 +221,8 @@ export class GrpcServerConnection {
   private readonly peer: string;
   private readonly certUser: string;
   private readonly timedStreams = new Set<StreamingCall>();
+  /** Of the last call. */
+  private head: CallHead | undefined = undefined;
 
   constructor(
     options: GrpcServerOptions,
@@ -247,23 +259,61 @@ export class GrpcServerConnection {
     headers: readonly HeaderField[],
     end: boolean,
   ): StreamHandler | undefined {
-    if (!isGrpc(find(headers, 'content-type')) || find(headers, ':method') !== 'POST') {
-      return this.onPlain(stream, headers, end);
+    if (headers !== this.head?.headers) {
+      if (!isGrpc(find(headers, 'content-type')) || find(headers, ':method') !== 'POST')
+        return this.onPlain(stream, headers, end);
+      const head = this.readHead(headers);
+      if ('code' in head) {
+        this.connection.sendHeaders(stream, trailersOnly(head), true);
+        return undefined;
+      }
+      this.head = head;
     }
+    const { path, isStreaming, timeoutMs, context: shared } = this.head;
+    const span = this.beginSpan(path, headers);
+    let context = shared;
+    if (timeoutMs !== undefined || span !== undefined) {
+      const deadlineMs = timeoutMs === undefined ? undefined : this.connection.receivedMs + timeoutMs;
+      context = new RequestContext(headers, deadlineMs, span?.context, this.peer, this.certUser);
+    }
+    if (isStreaming) {
+      const call = new StreamingCall(
+        this.connection,
+        stream,
+        this.options,
+        this.ports,
+        context,
+        span,
+        this.timedStreams,
+      );
+      this.ports.handler.stream(path, context, call);
+      if (end) call.onData(new Uint8Array(0), true);
+      return call;
+    }
+    const call = new UnaryCall(this.connection, stream, this.options, this.ports, path, context, span);
+    if (end) call.onData(new Uint8Array(0), true);
+    return call;
+  }
+
+  private readHead(headers: readonly HeaderField[]): CallHead | GrpcStatus {
     const path = find(headers, ':path')!;
     const timeout = find(headers, 'grpc-timeout');
     const timeoutMs = parseGrpcTimeoutMs(timeout);
     if (Number.isNaN(timeoutMs))
-      return this.refuse(stream, code.internal, `malformed grpc-timeout: ${timeout}`);
+      return { code: code.internal, message: `malformed grpc-timeout: ${timeout}` };
     const encoding = find(headers, 'grpc-encoding');
     if (encoding !== undefined && encoding !== 'identity' && encoding !== 'gzip') {
-      return this.refuse(
-        stream,
-        code.unimplemented,
-        `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
-      );
+      return {
+        code: code.unimplemented,
+        message: `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`,
+      };
     }
-    const span = this.ports.span?.(
+    const context = new RequestContext(headers, undefined, undefined, this.peer, this.certUser);
+    return { headers, path, isStreaming: this.ports.isStreaming(path), timeoutMs, context };
+  }
+
+  private beginSpan(path: string, headers: readonly HeaderField[]): CallSpan | undefined {
+    return this.ports.span?.(
       path,
       (key) => {
         const value = find(headers, key);
@@ -271,19 +321,6 @@ export class GrpcServerConnection {
       },
       this.peer,
     );
-    const deadlineMs = timeoutMs === undefined ? undefined : this.connection.receivedMs + timeoutMs;
-    const context = new RequestContext(headers, deadlineMs, span?.context, this.peer, this.certUser);
-    const call = this.ports.isStreaming(path)
-      ? new StreamingCall(this.connection, stream, this.options, this.ports, context, span, this.timedStreams)
-      : new UnaryCall(this.connection, stream, this.options, this.ports, path, context, span);
-    if (call instanceof StreamingCall) this.ports.handler.stream(path, context, call);
-    if (end) call.onData(new Uint8Array(0), true);
-    return call;
-  }
-
-  private refuse(stream: Stream, grpcCode: number, message: string): undefined {
-    this.connection.sendHeaders(stream, trailersOnly({ code: grpcCode, message }), true);
-    return undefined;
   }
 
   private onPlain(stream: Stream, headers: readonly HeaderField[], end: boolean): StreamHandler | undefined {

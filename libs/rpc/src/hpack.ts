@@ -34,6 +34,22 @@ const staticFields: readonly DecodedField[] = (
       : new DecodedField(text.slice(0, space), text.slice(space + 1));
   });
 
+/** Blocks that are remembered with their fields, and the length of those that are worth it. */
+const knownBlocksMax = 2;
+const knownBytesMax = 256;
+
+interface KnownBlock {
+  readonly tableVersion: number;
+  readonly block: Uint8Array;
+  readonly fields: readonly DecodedField[];
+}
+
+function isAt(known: Uint8Array, block: Uint8Array, from: number, to: number): boolean {
+  if (known.length !== to - from) return false;
+  for (let i = 0; i < known.length; i++) if (known[i] !== block[from + i]) return false;
+  return true;
+}
+
 /** Decodes the header blocks of one connection, in their order. */
 export class HpackDecoder {
   /** Newest last, so that adding is a push; index 62 is the last item. */
@@ -42,22 +58,53 @@ export class HpackDecoder {
   private first = 0;
   private tableBytes = 0;
   private tableBytesMax = headerTableBytes;
+  /** Counts the changes of the table. */
+  private tableVersion = 0;
   private readonly listBytesMax: number;
+  private readonly known: (KnownBlock | undefined)[] = new Array<undefined>(knownBlocksMax).fill(undefined);
+  private knownNext = 0;
   private block: Uint8Array = new Uint8Array(0);
   private at = 0;
+  private end = 0;
 
   constructor(listBytesMax: number) {
     this.listBytesMax = listBytesMax;
   }
 
-  /** @throws HpackError */
-  decode(block: Uint8Array): DecodedField[] | typeof headersTooLarge {
+  /**
+   * The fields of a block, or of that part of `block`. A client's calls have the same headers most of the time: the list may
+   * be the very one that was given before.
+   *
+   * @throws HpackError
+   */
+  decode(
+    block: Uint8Array,
+    from = 0,
+    to: number = block.length,
+  ): readonly DecodedField[] | typeof headersTooLarge {
+    const { tableVersion, known } = this;
+    for (let i = 0; i < known.length; i++) {
+      const one = known[i];
+      if (one !== undefined && one.tableVersion === tableVersion && isAt(one.block, block, from, to))
+        return one.fields;
+    }
+    const fields = this.read(block, from, to);
+    // What has changed the table means something else the next time.
+    if (fields !== headersTooLarge && this.tableVersion === tableVersion && to - from <= knownBytesMax) {
+      known[this.knownNext] = { tableVersion, block: block.slice(from, to), fields };
+      this.knownNext = (this.knownNext + 1) % known.length;
+    }
+    return fields;
+  }
+
+  private read(block: Uint8Array, from: number, to: number): DecodedField[] | typeof headersTooLarge {
     this.block = block;
-    this.at = 0;
+    this.at = from;
+    this.end = to;
     const fields: DecodedField[] = [];
     let listBytes = 0;
     let sizeUpdateAllowed = true;
-    while (this.at < block.length) {
+    while (this.at < to) {
       const byte = block[this.at]!;
       if ((byte & 0xe0) === 0x20) {
         if (!sizeUpdateAllowed) throw new HpackError('table size update after a header field');
@@ -91,6 +138,7 @@ export class HpackDecoder {
   }
 
   private add(field: DecodedField): void {
+    this.tableVersion++;
     this.tableBytes += field.bytes;
     this.table.push(field);
     this.evict();
@@ -99,6 +147,7 @@ export class HpackDecoder {
   private resize(bytes: number): void {
     if (bytes > headerTableBytes)
       throw new HpackError(`table size ${bytes} is above the limit of ${headerTableBytes}`);
+    this.tableVersion++;
     this.tableBytesMax = bytes;
     this.evict();
   }
@@ -129,12 +178,12 @@ export class HpackDecoder {
   }
 
   private string(): string {
-    if (this.at >= this.block.length) throw new HpackError('block ends inside a field');
+    if (this.at >= this.end) throw new HpackError('block ends inside a field');
     const huffman = (this.block[this.at]! & 0x80) !== 0;
     const length = this.integer(7);
     const from = this.at;
     const to = from + length;
-    if (to > this.block.length) throw new HpackError('string reaches beyond the block');
+    if (to > this.end) throw new HpackError('string reaches beyond the block');
     this.at = to;
     if (huffman) {
       const text = decodeHuffman(this.block, from, to);
@@ -147,7 +196,7 @@ export class HpackDecoder {
   }
 
   private next(): number {
-    if (this.at >= this.block.length) throw new HpackError('block ends inside a field');
+    if (this.at >= this.end) throw new HpackError('block ends inside a field');
     return this.block[this.at++]!;
   }
 }

@@ -16,8 +16,22 @@ const requestPseudoFields: ReadonlyMap<string, FieldKind> = new Map([
 ]);
 const requiredFields = (1 << FieldKind.method) | (1 << FieldKind.scheme) | (1 << FieldKind.path);
 
-/** The text of what makes a request malformed (RFC 9113 §8.1.1, §8.2, §8.3), or its announced length (-1: none). */
-export function checkRequest(headers: readonly DecodedField[]): string | number {
+/** Judges the headers of requests, a list that comes again and again only once. */
+export class RequestCheck {
+  private headers: readonly DecodedField[] | undefined = undefined;
+  private verdict: string | number = '';
+
+  /** The text of what makes a request malformed (RFC 9113 §8.1.1, §8.2, §8.3), or its announced length (-1: none). */
+  of(headers: readonly DecodedField[]): string | number {
+    if (headers !== this.headers) {
+      this.headers = headers;
+      this.verdict = checkRequest(headers);
+    }
+    return this.verdict;
+  }
+}
+
+function checkRequest(headers: readonly DecodedField[]): string | number {
   let seen = 0;
   let regular = false;
   let contentLength = -1;

@@ -362,6 +362,27 @@ test('the answer to a ping waits for answers to calls under way', () => {
   expect(peer.announced).toEqual([false]);
 });
 
+test('a block that comes again is the same list, until the table means something else by it', () => {
+  const decoder = new HpackDecoder(65_536);
+  const literal = (name: string, value: string): Uint8Array =>
+    Uint8Array.from([0x40, name.length, ...ascii(name), value.length, ...ascii(value)]);
+  const newest = Uint8Array.of(0x83, 0x80 + 62);
+  decoder.decode(literal('a', '1'));
+  const first = decoder.decode(newest);
+  expect(first).toMatchObject([
+    { name: ':method', value: 'POST' },
+    { name: 'a', value: '1' },
+  ]);
+  expect(decoder.decode(Uint8Array.of(0, ...newest, 0), 1, 3)).toBe(first);
+  expect(decoder.decode(Uint8Array.of(0x83))).toHaveLength(1);
+  expect(decoder.decode(newest)).toBe(first);
+  decoder.decode(literal('b', '2'));
+  expect(decoder.decode(newest)).toMatchObject([{ name: ':method' }, { name: 'b', value: '2' }]);
+  // A table of no bytes: what the same block meant is gone.
+  decoder.decode(Uint8Array.of(0x20));
+  expect(() => decoder.decode(newest)).toThrow(HpackError);
+});
+
 test('headers of answers are in the table after the first, whatever the order in which streams end', () => {
   const text = (fields: unknown): string[] =>
     (fields as HeaderField[]).map(({ name, value }) => `${name}: ${value}`);
