@@ -152,6 +152,13 @@ export interface Channel {
   onMessage: (message: Uint8Array, release?: () => void) => void;
   onDrain: () => void;
   onClose: (reason: string) => void;
+  /**
+   * Where both ends are in one process: as `send`, for a message that nobody has to encode. In the order of all messages; it
+   * and what it refers to may not be changed afterwards. `bytes`: about how much it keeps in memory.
+   */
+  readonly pass?: ((message: object, bytes: number) => boolean) | undefined;
+  /** What the other end has passed; set by who expects it. */
+  onPassed?: ((message: object) => void) | undefined;
 }
 
 /** Authenticated encryption of data at rest. */

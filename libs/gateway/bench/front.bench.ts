@@ -8,6 +8,7 @@ import {
   decodeLinkUp,
   encodeLinkDown,
   type LinkReply,
+  type LinkUp,
   Method,
   writePutResponse,
   writeRangeResponse,
@@ -104,7 +105,7 @@ function endTurn(): void {
 }
 
 /** A member that answers all of a message at the end of its turn. */
-function member(answers: ReadonlyMap<number, Uint8Array>): Channel {
+function member(answers: ReadonlyMap<number, Uint8Array>, inProcess: boolean): Channel {
   const state = {
     leader: 1n,
     term: 2,
@@ -114,35 +115,37 @@ function member(answers: ReadonlyMap<number, Uint8Array>): Channel {
     learner: false,
     members: [{ id: 1n, name: 'm', peerUrls: ['http://m:2380'], clientUrls: [], learner: false }],
   };
+  const take = (up: LinkUp): boolean => {
+    timers.endOfTurn(() => {
+      const replies: LinkReply[] = up.requests.map(({ id, method }) => ({
+        id,
+        code: 0,
+        message: '',
+        body: answers.get(method)!,
+        more: false,
+        notTaken: false,
+        totalBytes: 0,
+      }));
+      const welcome =
+        up.hello === undefined
+          ? undefined
+          : { protocol: 1, clusterId: 7n, memberId: 1n, name: 'm', zone: '' };
+      const down = {
+        welcome,
+        replies,
+        state: welcome === undefined ? undefined : state,
+        feeds: [],
+        auth: new Uint8Array(0),
+      };
+      if (inProcess) channel.onPassed?.(down);
+      else channel.onMessage(encodeLinkDown(down));
+    });
+    return true;
+  };
   const channel: Channel = {
-    send: (message) => {
-      const up = decodeLinkUp(message);
-      timers.endOfTurn(() => {
-        const replies: LinkReply[] = up.requests.map(({ id, method }) => ({
-          id,
-          code: 0,
-          message: '',
-          body: answers.get(method)!,
-          more: false,
-          notTaken: false,
-          totalBytes: 0,
-        }));
-        const welcome =
-          up.hello === undefined
-            ? undefined
-            : { protocol: 1, clusterId: 7n, memberId: 1n, name: 'm', zone: '' };
-        channel.onMessage(
-          encodeLinkDown({
-            welcome,
-            replies,
-            state: welcome === undefined ? undefined : state,
-            feeds: [],
-            auth: new Uint8Array(0),
-          }),
-        );
-      });
-      return true;
-    },
+    send: (message) => take(decodeLinkUp(message)),
+    pass: inProcess ? (message) => take(message as LinkUp) : undefined,
+    onPassed: undefined,
     queuedBytes: () => 0,
     close: () => {},
     onMessage: () => {},
@@ -161,30 +164,37 @@ const answers = new Map<number, Uint8Array>([
   [Method.range, writeRangeResponse(header, [pair], false, 1)[0]!],
 ]);
 const clock = new RealClock();
-const gateway = new Gateway(
-  { name: 'g', memberUrls: ['http://m:2380'] },
-  {
+function serve(inProcess: boolean): GrpcServerPorts {
+  const gateway = new Gateway(
+    { name: 'g', memberUrls: ['http://m:2380'] },
+    {
+      clock,
+      timers,
+      random: new RealRandom(),
+      log,
+      tracer: undefined,
+      metrics: new MetricRegistry(),
+      dial: () => member(answers, inProcess),
+    },
+  );
+  gateway.start();
+  endTurn();
+  return {
     clock,
-    timers,
-    random: new RealRandom(),
-    log,
-    tracer: undefined,
-    metrics: new MetricRegistry(),
-    dial: () => member(answers),
-  },
-);
-gateway.start();
-endTurn();
-const ports: GrpcServerPorts = {
-  clock,
-  handler: gateway,
-  isStreaming: () => false,
-  span: undefined,
-  gunzip: () => undefined,
-  plain: () => {},
-};
+    handler: gateway,
+    isStreaming: () => false,
+    span: undefined,
+    gunzip: () => undefined,
+    plain: () => {},
+  };
+}
 
-function measure(title: string, chunks: readonly Uint8Array[], answerBytesMin: number): void {
+function measure(
+  title: string,
+  ports: GrpcServerPorts,
+  chunks: readonly Uint8Array[],
+  answerBytesMin: number,
+): void {
   let best = Number.POSITIVE_INFINITY;
   for (let pass = 0; pass < passes; pass++) {
     let bytes = 0;
@@ -214,6 +224,9 @@ function measure(title: string, chunks: readonly Uint8Array[], answerBytesMin: n
 }
 
 const put = Uint8Array.from([10, key.length, ...key, 18, 128, 2, ...value]);
-measure('put', clientChunks('/etcdserverpb.KV/Put', put, true), 40);
+const apart = serve(false);
+measure('put', apart, clientChunks('/etcdserverpb.KV/Put', put, true), 40);
 const get = Uint8Array.from([10, key.length, ...key]);
-measure('get', clientChunks('/etcdserverpb.KV/Range', get, false), 300);
+const gets = clientChunks('/etcdserverpb.KV/Range', get, false);
+measure('get', apart, gets, 300);
+measure('get, the member in the same process', serve(true), gets, 300);

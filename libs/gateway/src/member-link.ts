@@ -8,6 +8,7 @@ import {
   type LinkDown,
   type LinkReply,
   type LinkRequest,
+  type LinkUp,
   type LinkWelcome,
   type MemberState,
 } from '@quoin/contracts';
@@ -157,6 +158,9 @@ export class MemberLink {
     channel.onMessage = (message, release) => {
       if (this.channel === channel) this.onMessage(message, release);
     };
+    channel.onPassed = (message) => {
+      if (this.channel === channel) this.take(message as LinkDown);
+    };
     channel.onDrain = () => {
       if (this.channel !== channel) return;
       this.blocked = false;
@@ -247,6 +251,10 @@ export class MemberLink {
       this.drop(`malformed message: ${error instanceof Error ? error.message : String(error)}`);
       return;
     }
+    this.take(down, lent);
+  }
+
+  private take(down: LinkDown, lent?: () => void): void {
     this.lastHeardMs = this.ports.clock.monotonicMs();
     const channel = this.channel;
     if (down.welcome !== undefined) this.onWelcome(down.welcome);
@@ -360,9 +368,14 @@ export class MemberLink {
       this.cancels = [];
       this.credits = [];
       if (requests.length > 0) this.owner.onBatch(requests.length);
-      const message = encodeLinkUp({ hello: undefined, requests, subscribes, cancels, credits });
-      if (!channel.send(message)) this.blocked = true;
-      if (this.sampled.length > 0) this.recordBatch(nowMs, requests.length, message.length);
+      const up: LinkUp = { hello: undefined, requests, subscribes, cancels, credits };
+      if (channel.pass !== undefined) this.blocked = !channel.pass(up, bytes);
+      else {
+        const message = encodeLinkUp(up);
+        bytes = message.length;
+        this.blocked = !channel.send(message);
+      }
+      if (this.sampled.length > 0) this.recordBatch(nowMs, requests.length, bytes);
     }
     this.queued = at === queue.length ? [] : queue.slice(at);
   }

@@ -18,7 +18,7 @@ export function localChannelPair(timers: Timers): [Channel, Channel] {
 }
 
 interface Sent {
-  readonly message: Uint8Array;
+  readonly message: object;
   readonly onSent: (() => void) | undefined;
 }
 
@@ -26,6 +26,7 @@ class LocalChannel implements Channel {
   onMessage: (message: Uint8Array, release?: () => void) => void = nothing;
   onDrain: () => void = nothing;
   onClose: (reason: string) => void = nothing;
+  onPassed: (message: object) => void = nothing;
   private readonly timers: Timers;
   private peer: LocalChannel | undefined;
   private queue: Sent[] = [];
@@ -46,9 +47,17 @@ class LocalChannel implements Channel {
   }
 
   send(message: Uint8Array, onSent?: () => void): boolean {
+    return this.take({ message, onSent }, message.length);
+  }
+
+  pass(message: object, bytes: number): boolean {
+    return this.take({ message, onSent: undefined }, bytes);
+  }
+
+  private take(sent: Sent, bytes: number): boolean {
     if (this.ended || this.dead) return true;
-    this.queue.push({ message, onSent });
-    this.bytes += message.length;
+    this.queue.push(sent);
+    this.bytes += bytes;
     this.schedule();
     this.blocked ||= this.bytes > highWaterBytes;
     return !this.blocked;
@@ -79,7 +88,11 @@ class LocalChannel implements Channel {
     const messages = this.queue;
     this.queue = [];
     this.bytes = 0;
-    for (const { message, onSent } of messages) if (!peer.dead) peer.onMessage(message, onSent);
+    for (const { message, onSent } of messages) {
+      if (peer.dead) break;
+      if (message instanceof Uint8Array) peer.onMessage(message, onSent);
+      else peer.onPassed(message);
+    }
     if (this.ended && !peer.dead) {
       peer.dead = true;
       peer.onClose('closed by the other side');

@@ -212,3 +212,25 @@ test('a connection that breaks closes both ends', async () => {
   await expect.poll(() => [seenHere.closed.length, seen[0]!.closed.length]).toEqual([1, 1]);
   expect(url).toContain(String(port));
 });
+
+test('within a process messages are passed as they are, in the order of all', async () => {
+  const [a, b] = localChannelPair(new RealTimers());
+  const got: unknown[] = [];
+  b.onMessage = (message) => got.push(message);
+  b.onPassed = (message) => got.push(message);
+  const sent = [bytes('1'), { two: bytes('2') }, bytes('3'), { four: 4 }];
+  for (const message of sent) {
+    if (message instanceof Uint8Array) a.send(message);
+    else a.pass!(message, 10);
+  }
+  expect(got).toEqual([]);
+  expect(a.queuedBytes()).toBe(22);
+  await expect.poll(() => got.length).toBe(4);
+  got.forEach((message, i) => {
+    expect(message).toBe(sent[i]);
+  });
+  let drained = 0;
+  a.onDrain = () => drained++;
+  expect(a.pass!({}, 64 << 20)).toBe(false);
+  await expect.poll(() => drained).toBe(1);
+});
