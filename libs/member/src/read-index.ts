@@ -39,8 +39,11 @@ export interface ReadIndexOptions {
   readonly onFailed: (count: number) => void;
 }
 
-/** Rounds under way at once; further turns' reads wait and share the next one. */
-const roundsMax = 64;
+/**
+ * Rounds under way at once; further turns' reads wait and share the next one. With more of them under load each round serves
+ * fewer reads, and costs every member messages all the same; with one alone what has just missed it waits for two.
+ */
+const roundsMax = 2;
 
 export class ReadIndex {
   private readonly options: ReadIndexOptions;
@@ -65,13 +68,14 @@ export class ReadIndex {
     this.waiting.push(read);
   }
 
+  /** Reads wait for a round, and one may start. */
   get pending(): boolean {
-    return this.waiting.length > 0;
+    return this.waiting.length > 0 && this.rounds.size < roundsMax;
   }
 
   /** Ends the turn: all that waits becomes one round. */
   startRound(nowMs: number): void {
-    if (this.waiting.length === 0 || this.rounds.size >= roundsMax) return;
+    if (!this.pending) return;
     const round: Round = { reads: this.waiting, context: 0, sentAtMs: nowMs };
     this.waiting = [];
     this.options.onRound(round.reads.length);

@@ -224,8 +224,8 @@ export class ReadyLoop {
     const more = this.serveReads();
     const background = this.hooks.afterApply();
     this.hooks.flush();
-    if (more || background || this.committed.length > 0 || raft.hasReady() || this.inbox.length > 0)
-      this.wake();
+    const inputs = this.committed.length > 0 || raft.hasReady() || this.inbox.length > 0 || reads.pending;
+    if (more || background || inputs) this.wake();
   }
 
   /** Before the turn's proposals are taken. */
