@@ -4,6 +4,7 @@ import { decodeBinaryValue, isBinaryKey } from './binary-metadata.ts';
 import { Connection, type ConnectionEvents } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import { messagePrefix, messagePrefixBytes } from './frames.ts';
+import { parseGrpcTimeoutMs } from './grpc-timeout.ts';
 import { encodeHeaders, type HeaderField, HeaderTemplate } from './hpack.ts';
 import { type Gunzip, MessageReader, readLength } from './message-reader.ts';
 import { type GrpcAnswerRest, PartedReply } from './parted-reply.ts';
@@ -140,30 +141,6 @@ function trailersOnly(status: GrpcStatus): Uint8Array {
     { name: 'content-type', value: 'application/grpc' },
     ...statusFields(status),
   ]);
-}
-
-const timeoutUnitsMs: Readonly<Record<string, number>> = {
-  H: 3_600_000,
-  M: 60_000,
-  S: 1000,
-  m: 1,
-  u: 1e-3,
-  n: 1e-6,
-};
-const timeoutDigitsMax = 8;
-
-/** `100m` and its like as ms; undefined when absent, NaN when malformed. */
-export function parseGrpcTimeoutMs(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  const digits = value.length - 1;
-  if (digits < 1 || digits > timeoutDigitsMax) return Number.NaN;
-  let count = 0;
-  for (let i = 0; i < digits; i++) {
-    const digit = value.charCodeAt(i) - 0x30;
-    if (digit < 0 || digit > 9) return Number.NaN;
-    count = count * 10 + digit;
-  }
-  return count * (timeoutUnitsMs[value.charAt(digits)] ?? Number.NaN);
 }
 
 /** The headers of one call. */

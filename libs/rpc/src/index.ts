@@ -12,8 +12,8 @@ export {
   type GrpcServerPorts,
   type GrpcServerStream,
   type GrpcStatus,
-  parseGrpcTimeoutMs,
 } from './grpc-server.ts';
+export { parseGrpcTimeoutMs } from './grpc-timeout.ts';
 export {
   encodeHeaders,
   type HeaderField,
