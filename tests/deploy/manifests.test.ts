@@ -3,7 +3,7 @@
  * is read by the role that it is for, and objects that belong together name each other.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Role, readNodeConfig } from '@quoin/platform';
@@ -89,6 +89,26 @@ describe('compose', () => {
     }
     const endpoint = yaml('compose/collector.yaml').exporters.otlp.endpoint.split(':')[0];
     expect(Object.keys(services)).toContain(endpoint);
+  });
+
+  test('what is mounted of this repository is there, and what is read inside is mounted', () => {
+    const inside = new Map<string, string>();
+    for (const [name, service] of Object.entries<Shape>(services)) {
+      for (const volume of service.volumes ?? []) {
+        const [from, to] = volume.split(':');
+        if (!from.startsWith('.')) continue;
+        expect(existsSync(join(deploy, 'compose', from)), `${name}: ${from}`).toBe(true);
+        inside.set(to, join(deploy, 'compose', from));
+      }
+    }
+    const { rule_files, scrape_configs } = yaml('compose/prometheus.yaml');
+    for (const path of rule_files)
+      expect(parse(readFileSync(inside.get(path)!, 'utf8'))).toHaveProperty('groups');
+    const [provider] = yaml('compose/grafana-dashboards.yaml').providers;
+    expect(readdirSync(inside.get(provider.options.path)!)).toContain('members.json');
+    // Rules and dashboards name the jobs.
+    const jobs = (config: Shape): string[] => config.map((job: Shape) => job.job_name);
+    expect(jobs(scrape_configs)).toEqual(jobs(yaml('observability/prometheus.yaml').scrape_configs));
   });
 
   test('ports are published on this machine alone', () => {
