@@ -7,7 +7,8 @@ export default defineConfig({
     exclude: ['**/node_modules/**', '**/dist/**', '.cache/**'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // No test waits for these: they end what hangs, on a machine however busy.
+    testTimeout: 60_000,
+    hookTimeout: 90_000,
   },
 });
