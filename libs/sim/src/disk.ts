@@ -46,7 +46,7 @@ type Names = Map<string, Inode | null>;
  *                            power failure: a prefix of the operations stays
  */
 export class SimDisk {
-  /** All latencies are multiplied by it. */
+  /** All latencies are multiplied by it, but those that are spikes of more. */
   slowFactor = 1;
   capacityBytes: number;
   /** Asked before each call; an errno name makes the call fail with it. */
@@ -171,7 +171,8 @@ export class SimDisk {
     const mean =
       op === 'sync' || op === 'syncDir' ? syncMs : op === 'read' || op === 'list' ? readMs : writeMs;
     const spike = spikeEvery > 0 && this.prng.below(spikeEvery) === 0 ? 20 : 1;
-    return mean * (0.5 + this.prng.float()) * spike * this.slowFactor;
+    // Not both: one operation would take 20 s of a disk that has been healed long since.
+    return mean * (0.5 + this.prng.float()) * Math.max(spike, this.slowFactor);
   }
 
   /** @internal Counts the call; an error when the fault hook says so. */

@@ -268,3 +268,13 @@ describe('disk', () => {
     expect(ones()).toBe(1);
   });
 });
+
+test('a spike of a slow disk does not outlast its healing by more than the disk was slow', () => {
+  const disk = new SimDisk(new Prng(1), { syncMs: 4, spikeEvery: 2 });
+  const longest = (): number => Math.max(...Array.from({ length: 500 }, () => disk.latencyMs('sync')));
+  expect(longest()).toBeGreaterThan(4 * 20);
+  disk.slowFactor = 200;
+  const slowMs = longest();
+  expect(slowMs).toBeGreaterThan(4 * 200);
+  expect(slowMs).toBeLessThanOrEqual(4 * 200 * 1.5);
+});
