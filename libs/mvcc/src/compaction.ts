@@ -254,7 +254,7 @@ export class Compaction {
       return;
     }
     const valueKey = revisionKey(prefix.values, mod, cellSub(cell));
-    this.removedBytes += putBytes(this.state.backend.get(valueKey)?.length ?? 0);
+    this.removedBytes += putBytes(this.state.backend.peek(valueKey)?.length ?? 0);
     this.put(valueKey, null);
   }
 

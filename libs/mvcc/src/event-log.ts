@@ -167,11 +167,6 @@ export class EventLogWriter {
   }
 }
 
-/** The records of an entry, as a view. */
-export function blockRecords(block: Uint8Array): Uint8Array {
-  return block.subarray(0, recordsEnd(block));
-}
-
 /** The state of the commit that ended with this entry, as a view; undefined when the commit goes on after it. */
 export function blockState(block: Uint8Array): Uint8Array | undefined {
   const end = recordsEnd(block);

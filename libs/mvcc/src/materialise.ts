@@ -1,4 +1,4 @@
-import { RecordReader } from './event-log.ts';
+import { RecordReader, recordUserKey } from './event-log.ts';
 import {
   encodeHistory,
   historyChainMax,
@@ -58,15 +58,12 @@ export class Materialiser {
 
   private place(number: number): void {
     const { state, record } = this;
-    const { backend, overlay, stats } = state;
-    record.locateKey();
-    const key = record.block.subarray(record.keyStart, record.keyEnd);
+    const { backend, overlay } = state;
+    const key = recordUserKey(record);
     if (record.prevMod !== 0 && !overlay.isNoted(number)) this.noteEnd(key, record.prevMod, record.revision);
     const next = this.successor(number);
-    if (next < 0 || record.isDelete()) {
+    if (next < 0 || record.isDelete())
       backend.put(prefixedKey(prefix.latest, key), record.isDelete() ? null : record.cell());
-      stats.materialisedLatest++;
-    }
     if (next >= 0 && !record.isDelete() && !overlay.isNoted(next)) this.noteChain(key, next);
   }
 
@@ -75,7 +72,7 @@ export class Materialiser {
    * often it is one for many changes. `next` is the record that ended the first one.
    */
   private noteChain(key: Uint8Array, next: number): void {
-    const { backend, overlay, stats } = this.state;
+    const { backend, overlay } = this.state;
     const ends: number[] = [];
     while (ends.length < historyChainMax && next >= 0 && !overlay.isNoted(next)) {
       overlay.note(next);
@@ -86,7 +83,6 @@ export class Materialiser {
     const mod = this.record.revision;
     const before = mod <= this.placedUntil ? findChain(backend, key, mod) : undefined;
     backend.put(historyKey(key, mod), encodeHistory(ends));
-    stats.materialisedHistory += ends.length;
     if (mod <= this.placedUntil) this.separate(key, mod, before);
   }
 
@@ -124,6 +120,5 @@ export class Materialiser {
       if (state.reader.modRevision !== mod) return;
     }
     state.backend.put(historyKey(key, mod), encodeHistory([end], cell));
-    state.stats.materialisedHistory++;
   }
 }

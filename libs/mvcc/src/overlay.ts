@@ -63,8 +63,6 @@ export class Overlay {
   /** Open addressing over entry + 1; 0 is free. */
   private slots: Int32Array = new Int32Array(512);
   private readonly order = new KeyOrder((a, b) => this.compareEntries(a, b));
-  /** What `readAsOf` came to. */
-  private asOf = 0;
   private keyStart = 0;
   private keyEnd = 0;
   private keyChunk: Uint8Array = noBytes;
@@ -183,30 +181,21 @@ export class Overlay {
 
   /** Points the reader at the newest record of the entry that is not newer than `revision`, or else at the oldest. */
   readAsOf(entry: number, revision: number, reader: RecordReader): number {
-    let record = this.newest[entry]!;
-    for (;;) {
-      this.read(record, reader);
-      this.asOf = record;
-      if (reader.revision <= revision) return seen.here;
-      const before = this.olderOf(record);
-      if (before < 0) return seen.before;
-      record = before;
-    }
+    const record = this.recordAsOf(entry, revision);
+    this.read(record, reader);
+    return this.seenAt(record, revision);
   }
 
   /** Points the reader at the record by which `revision` put the entry's key for good; false when it is not here. */
   readVersion(entry: number, revision: number, reader: RecordReader): boolean {
-    for (let record = this.newest[entry]!; record >= 0; record = this.olderOf(record)) {
-      this.read(record, reader);
-      if (reader.revision <= revision)
-        return reader.revision === revision && !reader.isDelete() && !reader.shadowed;
-    }
-    return false;
+    const record = this.recordAsOf(entry, revision);
+    if (this.revisionOf(record) !== revision) return false;
+    this.read(record, reader);
+    return !reader.isDelete() && !reader.shadowed;
   }
 
   /** What a reader at `revision` sees of low ≤ key < high, in key order; an empty `high` is no bound. */
   view(low: Uint8Array, high: Uint8Array, revision: number): OverlayView {
-    const { reader } = this;
     const found: number[] = [];
     const kinds: number[] = [];
     if (this.keys > 0) {
@@ -214,8 +203,9 @@ export class Overlay {
         (entry) => this.compareKey(entry, low),
         (entry) => {
           if (high.length !== 0 && this.compareKey(entry, high) >= 0) return false;
-          kinds.push(this.readAsOf(entry, revision, reader));
-          found.push(this.places[this.asOf & this.mask]!);
+          const record = this.recordAsOf(entry, revision);
+          kinds.push(this.seenAt(record, revision));
+          found.push(this.places[record & this.mask]!);
           return true;
         },
       );
@@ -236,6 +226,21 @@ export class Overlay {
       this.chunks.shift();
       this.base = (this.base + 1) & 0xffff;
     }
+  }
+
+  /** The newest record of the entry that is not newer than `revision`, or else the oldest. */
+  private recordAsOf(entry: number, revision: number): number {
+    let record = this.newest[entry]!;
+    while (this.revisionOf(record) > revision) {
+      const before = this.olderOf(record);
+      if (before < 0) break;
+      record = before;
+    }
+    return record;
+  }
+
+  private seenAt(record: number, revision: number): number {
+    return this.revisionOf(record) <= revision ? seen.here : seen.before;
   }
 
   private holds(record: number): boolean {

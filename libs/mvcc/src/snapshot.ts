@@ -173,7 +173,7 @@ export class StateHasher {
       });
       if (!more) this.done = true;
       for (const { mod, sub } of this.large) {
-        const kv = this.state.largeValue(mod, sub);
+        const kv = this.state.peekLarge(mod, sub);
         this.largeCrc = crc32c(kv, this.largeCrc);
         left -= kv.length;
       }

@@ -1,6 +1,6 @@
 import { assert, readCounterBE } from '@quoin/base';
 import type { Backend } from './backend.ts';
-import { EventLogWriter, findVersion, RecordReader, walkRecords } from './event-log.ts';
+import { EventLogWriter, findVersion, RecordReader, recordUserKey, walkRecords } from './event-log.ts';
 import { KeyValueReader } from './key-value.ts';
 import {
   cellKeyValue,
@@ -11,6 +11,7 @@ import {
   historyCell,
   historyKey,
   isLargeCell,
+  latestHigh,
   prefix,
   prefixedKey,
   type Redo,
@@ -36,9 +37,6 @@ export interface StoreStats {
   commits: number;
   /** Versions that compaction has taken away. */
   removedVersions: number;
-  /** Versions that were written to L, and to H, when their events left the overlay. */
-  materialisedLatest: number;
-  materialisedHistory: number;
   /** Puts and deletes whose previous version was known (or known not to be) without a read, and the others. */
   metaHits: number;
   metaMisses: number;
@@ -121,8 +119,6 @@ export class StoreState implements StoredState {
       putBytes: 0,
       commits: 0,
       removedVersions: 0,
-      materialisedLatest: 0,
-      materialisedHistory: 0,
       metaHits: 0,
       metaMisses: 0,
     };
@@ -150,9 +146,7 @@ export class StoreState implements StoredState {
   /** L and H hold all events up to here. */
   get materialised(): number {
     const { overlay } = this;
-    if (overlay.size === 0) return this.revision;
-    overlay.read(overlay.oldest, this.records);
-    return this.records.revision - 1;
+    return overlay.size === 0 ? this.revision : overlay.revisionOf(overlay.oldest) - 1;
   }
 
   /** There is more in the overlay than there should be. */
@@ -255,8 +249,7 @@ export class StoreState implements StoredState {
   /** Visits the latest keys within the bounds in order, as views, uncommitted changes included. */
   scanLatest(low: Uint8Array, high: Uint8Array, visit: (key: Uint8Array) => void): void {
     const view = this.overlay.view(low, high, Number.MAX_SAFE_INTEGER);
-    const bound = high.length === 0 ? Uint8Array.of(prefix.latest + 1) : prefixedKey(prefix.latest, high);
-    this.backend.scan(prefixedKey(prefix.latest, low), bound, false, (entryKey) => {
+    this.backend.scan(prefixedKey(prefix.latest, low), latestHigh({ low, high }), false, (entryKey) => {
       if (!visitUpTo(view, entryKey, visit)) visit(entryKey.subarray(1));
       return true;
     });
@@ -317,8 +310,7 @@ export class StoreState implements StoredState {
     const { overlay } = this;
     const chunks = new ChunkWriter();
     walkRecords(this.backend, this.storedMaterialised + 1, this.revision + 1, (records) => {
-      records.locateKey();
-      const key = records.block.subarray(records.keyStart, records.keyEnd);
+      const key = recordUserKey(records);
       const { bytes } = records;
       const at = chunks.add(records.block.subarray(records.recordStart, records.recordStart + bytes));
       overlay.append(chunks.chunk, at, bytes, key, hashBytes(key), 0);

@@ -200,7 +200,7 @@ export class Store {
   leaseKeys(lease: bigint): Uint8Array[] {
     const keys: Uint8Array[] = [];
     const low = leaseKey(lease, new Uint8Array(0));
-    this.state.buffer.scan(low, successor(low), false, (entryKey) => {
+    this.state.buffer.scan(low, successor(low), (entryKey) => {
       keys.push(entryKey.slice(9));
       return true;
     });
@@ -224,7 +224,7 @@ export class Store {
   scanRecords(table: number, visit: (key: Uint8Array, value: Uint8Array) => void): void {
     const found: [Uint8Array, Uint8Array][] = [];
     const low = Uint8Array.of(prefix.records, table);
-    this.state.buffer.scan(low, successor(low), false, (key, value) => {
+    this.state.buffer.scan(low, successor(low), (key, value) => {
       found.push([key.slice(2), value.slice()]);
       return true;
     });

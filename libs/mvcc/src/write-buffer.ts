@@ -61,13 +61,12 @@ export class WriteBuffer implements Redo {
     return this.backend.get(key);
   }
 
-  /** As Backend.scan, over both. The visitor may not use the backend, nor append. */
-  scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void {
+  /** As Backend.scan forwards, over both. The visitor may not use the backend, nor append. */
+  scan(low: Uint8Array, high: Uint8Array, visit: EntryVisitor): void {
     const pending = this.pendingBetween(low, high);
-    if (pending.length === 0) return this.backend.scan(low, high, reverse, visit);
-    if (reverse) pending.reverse();
-    const merge = new PendingMerge(this, pending, reverse, visit);
-    this.backend.scan(low, high, reverse, (key, value) => merge.offer(key, value));
+    if (pending.length === 0) return this.backend.scan(low, high, false, visit);
+    const merge = new PendingMerge(this, pending, visit);
+    this.backend.scan(low, high, false, (key, value) => merge.offer(key, value));
     merge.finish();
   }
 
@@ -130,22 +129,20 @@ export class WriteBuffer implements Redo {
 class PendingMerge {
   private readonly buffer: WriteBuffer;
   private readonly pending: readonly number[];
-  private readonly sign: number;
   private readonly visit: EntryVisitor;
   private next = 0;
   private ended = false;
 
-  constructor(buffer: WriteBuffer, pending: readonly number[], reverse: boolean, visit: EntryVisitor) {
+  constructor(buffer: WriteBuffer, pending: readonly number[], visit: EntryVisitor) {
     this.buffer = buffer;
     this.pending = pending;
-    this.sign = reverse ? -1 : 1;
     this.visit = visit;
   }
 
   offer(key: Uint8Array, value: Uint8Array): boolean {
     const { buffer, pending } = this;
     while (this.next < pending.length) {
-      const order = compareBytes(buffer.keys[pending[this.next]!]!, key) * this.sign;
+      const order = compareBytes(buffer.keys[pending[this.next]!]!, key);
       if (order > 0) break;
       if (!this.emit()) return false;
       if (order === 0) return true;
