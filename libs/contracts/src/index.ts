@@ -83,7 +83,7 @@ export {
   type Proposal,
   type ProposalBatch,
 } from './log.ts';
-export { isUrgent, Method, methodName } from './method.ts';
+export { isClientMethod, isUrgent, Method, methodName } from './method.ts';
 export {
   type CompactionRequestView,
   type CompareView,

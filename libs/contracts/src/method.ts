@@ -54,6 +54,11 @@ export const Method = {
 } as const;
 export type Method = (typeof Method)[keyof typeof Method];
 
+/** A request of etcd's API; the others are between members and gateways. */
+export function isClientMethod(method: number): boolean {
+  return method < Method.watchHistory;
+}
+
 const urgent: ReadonlySet<number> = new Set([
   Method.leaseKeepAlive,
   Method.leaseRevoke,

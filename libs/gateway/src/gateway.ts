@@ -239,7 +239,8 @@ export class Gateway implements ApiHandler {
     const { counts } = route;
     const { metrics } = this;
     const startedMs = this.turnMs();
-    metrics.startUnary(counts, context.metadata(clientVersionKey), request.length);
+    const version = context.metadata(clientVersionKey);
+    metrics.startUnary(counts, version, request.length);
     const isSampled = this.talkers?.sample() === true;
     this.unaryUnderWay++;
     const count = (status: RpcStatus | null, bytes: number): void => {
@@ -253,18 +254,21 @@ export class Gateway implements ApiHandler {
     const end: UnaryReply = (status, pieces, rest) => {
       let bytes = rest?.bytes ?? 0;
       for (let i = 0; i < pieces.length; i++) bytes += pieces[i]!.length;
-      if (rest === undefined) count(status, bytes);
-      reply(status, pieces, rest);
-      rest?.observe((restStatus) => {
-        count(restStatus, bytes);
-        if (this.unaryUnderWay === 0) this.onIdle?.();
-      });
-      if (this.unaryUnderWay === 0) this.onIdle?.();
+      if (rest !== undefined) {
+        reply(status, pieces, rest);
+        rest.observe((restStatus) => {
+          count(restStatus, bytes);
+          this.checkIdle();
+        });
+        return;
+      }
+      count(status, bytes);
+      reply(status, pieces);
+      this.checkIdle();
     };
     if (this.stopping) return this.refuse(end, etcdErrors.stopped);
     if (this.unruled(path)) return this.refuse(end, etcdErrors.permissionDenied);
-    if (!this.isText(context.metadata(clientVersionKey)))
-      return this.refuse(end, etcdErrors.invalidClientAPIVersion);
+    if (!this.isText(version)) return this.refuse(end, etcdErrors.invalidClientAPIVersion);
     if (wantsLeader(context) && this.router.leader === 0n) return this.refuse(end, etcdErrors.noLeader);
     if (route.handler !== undefined) return this.handle(route, request, context, end);
     return this.forward(route, request, context, end, takesParts);
@@ -386,10 +390,13 @@ export class Gateway implements ApiHandler {
       return this.refuse(reply, malformedRequest(error instanceof Error ? error.message : String(error)));
     }
     if ('code' in what) return this.refuse(reply, what);
-    const done: UnaryReply = (status, pieces, rest) => {
-      if (status === null && what.method === Method.compact) this.hub.onCompacted(request);
-      reply(status, pieces, rest);
-    };
+    const done: UnaryReply =
+      what.method !== Method.compact
+        ? reply
+        : (status, pieces) => {
+            if (status === null) this.hub.onCompacted(request);
+            reply(status, pieces);
+          };
     const call = this.core.forward(what, request, context, done, undefined, takesParts);
     return () => {
       if (call.state === CallState.done) return;
@@ -402,6 +409,10 @@ export class Gateway implements ApiHandler {
   private abandon(counts: RpcCounts): void {
     this.unaryUnderWay--;
     counts.end(1);
+    this.checkIdle();
+  }
+
+  private checkIdle(): void {
     if (this.unaryUnderWay === 0) this.onIdle?.();
   }
 

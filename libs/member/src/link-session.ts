@@ -131,15 +131,7 @@ export class LinkCall implements ReadCall {
   reply(body: Uint8Array): void {
     if (this.answered) return;
     if (body.length <= partBytes) {
-      this.finish({
-        id: this.id,
-        code: Code.ok,
-        message: '',
-        body,
-        more: false,
-        notTaken: false,
-        totalBytes: 0,
-      });
+      this.part(body, false);
       return;
     }
     let whole: Uint8Array | undefined = body;
@@ -189,12 +181,7 @@ export class LinkCall implements ReadCall {
     if (this.answered) return;
     this.creditBytes -= body.length;
     this.session.pushFramed(frameReplyPart(body, this.id, more, totalBytes), onSent);
-    if (more) return;
-    this.answered = true;
-    this.session.host.answered(this, true);
-    this.session.forget(this.id);
-    if (this.span !== undefined) this.session.ends(this.span);
-    this.span = undefined;
+    if (!more) this.end(true);
   }
 
   fail(status: RpcStatus): void {
@@ -235,10 +222,15 @@ export class LinkCall implements ReadCall {
 
   private finish(reply: LinkReply): void {
     if (this.answered) return;
-    this.answered = true;
-    if (!reply.notTaken) this.session.host.answered(this, reply.code === Code.ok);
-    this.session.forget(this.id);
+    this.end(reply.notTaken ? undefined : reply.code === Code.ok);
     this.session.push(reply);
+  }
+
+  /** `success` undefined: it was not this member that answered. */
+  private end(success: boolean | undefined): void {
+    this.answered = true;
+    if (success !== undefined) this.session.host.answered(this, success);
+    this.session.forget(this.id);
     if (this.span !== undefined) this.session.ends(this.span);
     this.span = undefined;
   }

@@ -19,6 +19,7 @@ import {
   decodeMemberChange,
   decodeProposalBatch,
   etcdErrors,
+  isClientMethod,
   type MemberChange,
   Method,
   methodName,
@@ -474,7 +475,7 @@ export class ReadyLoop {
     this.applyMs = nowMs;
     metrics.applySeconds.observe(proposal.method, success, nowMs - startedMs);
     // What a member proposes by itself nobody waits for.
-    if (pending !== undefined && isClients(proposal.method) && nowMs - pending.startedMs > slowRequestMs)
+    if (pending !== undefined && isClientMethod(proposal.method) && nowMs - pending.startedMs > slowRequestMs)
       this.logSlow(proposal, pending, startedMs, nowMs);
   }
 
@@ -540,11 +541,6 @@ export class ReadyLoop {
     }
     return reads.hasReady;
   }
-}
-
-/** A request of etcd's API. */
-function isClients(method: number): boolean {
-  return method < Method.watchHistory;
 }
 
 function tellsCommitOnly({ type, entries }: Message): boolean {

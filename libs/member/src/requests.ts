@@ -28,6 +28,7 @@ import {
   decodeWatchHistoryRequest,
   encodeWatchHistoryResponse,
   etcdErrors,
+  isClientMethod,
   isUrgent,
   type MemberInfo,
   Method,
@@ -288,7 +289,7 @@ export class Requests {
   answered(call: LinkCall, success: boolean): void {
     const { method, startedMs, servedMs } = call;
     // Of the others each takes as long as it takes: snapshots, history, and what gateways ask for themselves.
-    if (method >= Method.watchHistory || method === Method.snapshot) return;
+    if (!isClientMethod(method) || method === Method.snapshot) return;
     const { clock, loop, metrics, config } = this.parts;
     // The apply that answers has just read the clock.
     const nowMs = servedMs === 0 && loop.applyMs > startedMs ? loop.applyMs : clock.monotonicMs();
