@@ -1,16 +1,9 @@
-import type { RequestListener, ServerResponse } from 'node:http';
+import type { RequestListener } from 'node:http';
 import type { HealthPages, MetricRegistry } from '@quoin/base';
-import { httpRoutes, isLocal, metricsContentType, metricsPage } from '@quoin/platform';
+import { answerJson, httpRoutes, isLocal, metricsContentType, metricsPage } from '@quoin/platform';
 import type { Worker } from './worker.ts';
 
-const json = 'application/json';
 const plain = 'text/plain; charset=utf-8';
-
-function send(response: ServerResponse, status: number, value: object): void {
-  const body = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, { 'Content-Type': json, 'Content-Length': Buffer.byteLength(body) });
-  response.end(body);
-}
 
 /** GET /metrics and the pages of probes; POST /backup/now answers when the backup is there, and to this machine only. */
 export function workerHttp(
@@ -31,13 +24,13 @@ export function workerHttp(
     request.resume();
     if (request.method !== 'POST') {
       response.setHeader('Allow', 'POST');
-      return send(response, 405, { error: 'use POST' });
+      return answerJson(response, 405, { error: 'use POST' });
     }
     if (!isLocal(request.socket.remoteAddress))
-      return send(response, 403, { error: 'backups can be asked for from this machine only' });
+      return answerJson(response, 403, { error: 'backups can be asked for from this machine only' });
     worker.now().then(
-      ({ path, manifest }) => send(response, 200, { path, manifest }),
-      (error: Error) => send(response, 500, { error: error.message }),
+      ({ path, manifest }) => answerJson(response, 200, { path, manifest }),
+      (error: Error) => answerJson(response, 500, { error: error.message }),
     );
   };
 }

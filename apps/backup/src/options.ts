@@ -3,17 +3,18 @@ import type { TlsOptions } from '@quoin/client';
 import {
   ConfigError,
   type FlagSpec,
+  FlagValues,
   flagTable,
   KeyRing,
   type KeySource,
   type LogConfig,
-  type LogLevel,
+  logLevels,
   logRotation,
   type NodeUrl,
   parseFlags,
   parseUrls,
   type TracingConfig,
-  tracingConfig,
+  tracingOf,
 } from '@quoin/platform';
 
 /** What the worker was told, checked. */
@@ -87,18 +88,17 @@ export function readOptions(
 ): OptionsOutcome {
   const outcome = parseFlags({ table, others: [], role: 'backup', args, env, readFile });
   if (outcome.kind !== 'flags') return outcome;
-  const { values, notices, set } = outcome.flags;
-  const text = (name: string): string => values.get(name) as string;
-  const list = (name: string): readonly string[] => values.get(name) as readonly string[];
-  const members = parseUrls('members', list('members'), 'advertise').map((url) => url.text);
+  const v = new FlagValues(outcome.flags);
+  const text = (name: string): string => v.text(name);
+  const members = parseUrls('members', v.list('members'), 'advertise').map((url) => url.text);
   if (members.length === 0)
     throw new ConfigError('--members must be given: peer URLs such as http://10.0.0.1:2380');
   if (text('dir') === '')
     throw new ConfigError('--dir must be given: the directory that backups are written to');
-  const intervalMs = values.get('interval') as number;
+  const intervalMs = v.number('interval');
   if (intervalMs < 0 || (intervalMs > 0 && intervalMs < 1000))
     throw new ConfigError('--interval must be 0 or at least 1s');
-  const keep = values.get('keep') as number;
+  const keep = v.number('keep');
   if (keep < 1) throw new ConfigError('--keep must be at least 1');
   const options: WorkerOptions = {
     name: text('name'),
@@ -108,52 +108,25 @@ export function readOptions(
     keys: keySource({ file: text('encryption-key-file'), command: text('encryption-key-command') }),
     intervalMs,
     keep,
-    listenMetricsUrls: parseUrls('listen-metrics-urls', list('listen-metrics-urls'), 'listen'),
-    log: logConfig(text, list, values.get('enable-log-rotation') === true),
-    tracing:
-      values.get('enable-distributed-tracing') === true
-        ? tracingConfig(tracingOf(values, set), text('name'), env)
-        : undefined,
+    listenMetricsUrls: parseUrls('listen-metrics-urls', v.list('listen-metrics-urls'), 'listen'),
+    log: logConfig(v),
+    // Every backup: the rate only counts for requests that come in, and none do here.
+    tracing: tracingOf(v, text('name'), env),
   };
-  return { kind: 'run', options, notices };
+  return { kind: 'run', options, notices: outcome.flags.notices };
 }
 
-/** A backup is traced whenever tracing is on; the rate only counts for requests that come in, and none do here. */
-function tracingOf(
-  values: ReadonlyMap<string, unknown>,
-  set: ReadonlyMap<string, unknown>,
-): Parameters<typeof tracingConfig>[0] {
-  const given = <T>(name: string): T | undefined => (set.has(name) ? (values.get(name) as T) : undefined);
-  return {
-    address: given<string>('distributed-tracing-address'),
-    defaultAddress: values.get('distributed-tracing-address') as string,
-    serviceName: values.get('distributed-tracing-service-name') as string,
-    instanceId: values.get('distributed-tracing-instance-id') as string,
-    samplingRate: given<number>('distributed-tracing-sampling-rate'),
-  };
-}
-
-function logConfig(
-  text: (name: string) => string,
-  list: (name: string) => readonly string[],
-  rotates: boolean,
-): LogConfig {
-  const oneOf = <T extends string>(name: string, allowed: readonly T[]): T => {
-    const found = allowed.find((value) => value === text(name));
-    if (found === undefined)
-      throw new ConfigError(
-        `invalid value "${text(name)}" for flag --${name}: must be one of ${allowed.join(', ')}`,
-      );
-    return found;
-  };
+function logConfig(v: FlagValues): LogConfig {
   const outputs = [
-    ...new Set(list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output))),
+    ...new Set(v.list('log-outputs').map((output) => (output === 'default' ? 'stderr' : output))),
   ];
   return {
-    level: oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
-    format: oneOf('log-format', ['json', 'console']),
+    level: v.oneOf('log-level', logLevels),
+    format: v.oneOf('log-format', ['json', 'console']),
     outputs,
-    rotation: rotates ? logRotation(outputs, text('log-rotation-config-json')) : undefined,
+    rotation: v.bool('enable-log-rotation')
+      ? logRotation(outputs, v.text('log-rotation-config-json'))
+      : undefined,
   };
 }
 

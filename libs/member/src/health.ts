@@ -17,7 +17,10 @@ export interface MemberHealthParts {
   readonly tickedMs: () => number;
 }
 
-export type MemberHealth = Pick<HealthParts, 'livez' | 'readyz' | 'health'>;
+export interface MemberHealth extends Pick<HealthParts, 'livez' | 'readyz' | 'health'> {
+  /** Those among them that only a member can make; etcd's a gateway makes through the API, as clients do. */
+  readonly own: Pick<HealthParts, 'livez' | 'readyz'>;
+}
 
 const anyKey = {
   key: new Uint8Array(1),
@@ -48,8 +51,19 @@ export function memberHealth(parts: MemberHealthParts): MemberHealth {
       ? `an append waits for the disk since ${Math.round(waitMs)} ms`
       : undefined;
   });
+  const own = {
+    livez: { raft_loop: raftLoop },
+    readyz: {
+      apply_lag: check(() =>
+        loop.applyGap > config.maxApplyGap ? `${loop.applyGap} entries are not applied yet` : undefined,
+      ),
+      raft_loop: raftLoop,
+      wal,
+    },
+  };
   return {
-    livez: { serializable_read: serializable, raft_loop: raftLoop },
+    own,
+    livez: { serializable_read: serializable, ...own.livez },
     readyz: {
       data_corruption: check(() =>
         machine.alarms.has(AlarmType.corrupt) ? 'alarm activated: CORRUPT' : undefined,
@@ -57,11 +71,7 @@ export function memberHealth(parts: MemberHealthParts): MemberHealth {
       serializable_read: serializable,
       linearizable_read: linearizable,
       non_learner: check(() => (parts.isLearner() ? 'not supported for learner' : undefined)),
-      apply_lag: check(() =>
-        loop.applyGap > config.maxApplyGap ? `${loop.applyGap} entries are not applied yet` : undefined,
-      ),
-      raft_loop: raftLoop,
-      wal,
+      ...own.readyz,
     },
     health: (query, done) => {
       const alarm = machine.alarms

@@ -105,8 +105,8 @@ export async function startGateway(
       metrics,
       dial,
       checks: {
-        livez: own(home?.member.health.livez ?? {}),
-        readyz: { ...own(home?.member.health.readyz ?? {}), ...checks },
+        livez: home?.member.health.own.livez ?? {},
+        readyz: { ...home?.member.health.own.readyz, ...checks },
       },
       burden: () => burden.reason(),
     },
@@ -190,13 +190,6 @@ export async function startGateway(
       await telemetry?.shutdown();
     },
   };
-}
-
-/** Those that only a member can make; etcd's go through the API, as clients do. */
-function own(checks: Readonly<Record<string, HealthCheck>>): Record<string, HealthCheck> {
-  return Object.fromEntries(
-    Object.entries(checks).filter(([name]) => ['apply_lag', 'raft_loop', 'wal'].includes(name)),
-  );
 }
 
 /** The common name of the certificate that a client has shown, when it was found good. */

@@ -21,12 +21,14 @@ export { type RestoreBackupOptions, restoreBackup } from './backup/restore.ts';
 export { type ArchiveFacts, readManifest, verifyArchive, verifyBackup } from './backup/verify.ts';
 export { BackupDiskError, type WriteBackupOptions, writeBackup } from './backup/write.ts';
 export { RealClock } from './clock.ts';
+export { FlagValues } from './config/flag-values.ts';
 export { type FlagKind, type FlagSpec, type FlagStatus, flagTable, type Role } from './config/flags.ts';
 export { helpText } from './config/help.ts';
 export {
   flagsOf,
   type LogConfig,
   type LogLevel,
+  logLevels,
   logRotation,
   type NodeConfig,
   type NodeConfigOutcome,
@@ -35,9 +37,9 @@ export {
 export { type ParsedFlags, type ParseInput, type ParseOutcome, parseFlags } from './config/parse.ts';
 export {
   type TracingConfig,
-  type TracingFlags,
   tracingConfig,
   tracingDefaults,
+  tracingOf,
 } from './config/tracing-config.ts';
 export { bindHost, hostPort, type NodeUrl, parseInitialCluster, parseUrls } from './config/urls.ts';
 export { ConfigError, type FlagValue, nearest, parseDurationMs } from './config/values.ts';
@@ -58,11 +60,11 @@ export { httpRoutes, plainRoutes, type Route, type RouteReply, type RouteTable }
 export { ClientHttp, type ClientHttpOptions, type HttpAccess } from './json-routes.ts';
 export { Listener, type ListenerOptions } from './listener.ts';
 export { localChannelPair } from './local-channel.ts';
-export { isLocal, withLogLevel } from './log-level-route.ts';
-export { type LogRotation, parseLogRotation, rotatedName } from './log-rotation.ts';
+export { answerJson, isLocal, withLogLevel } from './log-level-route.ts';
+export { parseLogRotation } from './log-rotation.ts';
 export { Logger } from './logger.ts';
 export { LoopWatch } from './loop-watch.ts';
-export { type MemberRole, memberRoutes, startMember } from './member-role.ts';
+export { type MemberRole, startMember } from './member-role.ts';
 export { type MetricsServer, startMetrics } from './metrics-http.ts';
 export { type Node, readyMessage, startGatewayNode, startMemberNode, startQuoinNode } from './node.ts';
 export { addLogMetrics, addProcessMetrics, metricsContentType, metricsPage } from './process-metrics.ts';

@@ -1,10 +1,9 @@
 import type { RequestListener, ServerResponse } from 'node:http';
-import type { LogLevel } from './config/node-config.ts';
+import { type LogLevel, logLevels } from './config/node-config.ts';
 import type { Logger } from './logger.ts';
 
 /** The path and the body are those of etcd 3.4; etcd has had nothing in its place since. */
 const path = '/config/local/log';
-const levels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'panic', 'fatal'];
 const bodyBytesMax = 1_024;
 
 /** Whoever may run programs on this machine may change the level; the network may not. */
@@ -17,15 +16,15 @@ export function withLogLevel(log: Logger, next: RequestListener): RequestListene
   return (request, response) => {
     if (request.url !== path) return next(request, response);
     if (!isLocal(request.socket.remoteAddress))
-      return answer(response, 403, { error: 'the log level can be changed from this machine only' });
+      return answerJson(response, 403, { error: 'the log level can be changed from this machine only' });
     if (request.method === 'GET') {
       request.resume();
-      return answer(response, 200, { Level: log.level.toUpperCase() });
+      return answerJson(response, 200, { Level: log.level.toUpperCase() });
     }
     if (request.method !== 'PUT') {
       request.resume();
       response.setHeader('Allow', 'GET, PUT');
-      return answer(response, 405, { error: 'use GET or PUT' });
+      return answerJson(response, 405, { error: 'use GET or PUT' });
     }
     let body = '';
     request.on('data', (data: Buffer) => {
@@ -34,7 +33,7 @@ export function withLogLevel(log: Logger, next: RequestListener): RequestListene
     request.on('end', () => {
       const level = levelIn(body);
       if (level === undefined) {
-        answer(response, 400, { error: `send {"Level":"…"}, one of ${levels.join(', ')}` });
+        answerJson(response, 400, { error: `send {"Level":"…"}, one of ${logLevels.join(', ')}` });
         return;
       }
       log.setLevel(level);
@@ -46,13 +45,13 @@ export function withLogLevel(log: Logger, next: RequestListener): RequestListene
 function levelIn(body: string): LogLevel | undefined {
   try {
     const text: unknown = (JSON.parse(body) as { Level?: unknown } | null)?.Level;
-    return typeof text === 'string' ? levels.find((level) => level === text.toLowerCase()) : undefined;
+    return typeof text === 'string' ? logLevels.find((level) => level === text.toLowerCase()) : undefined;
   } catch {
     return undefined;
   }
 }
 
-function answer(response: ServerResponse, status: number, value: object): void {
+export function answerJson(response: ServerResponse, status: number, value: object): void {
   const body = `${JSON.stringify(value)}\n`;
   response.writeHead(status, {
     'Content-Type': 'application/json',

@@ -48,7 +48,7 @@ export class StreamOutput implements LogOutput {
   close(): void {}
 }
 
-const bufferBytesDefault = 1 << 20;
+const bufferBytesMax = 1 << 20;
 const retryMs = 1_000;
 /** A disk that is full again and again is told of so often. */
 const warnIntervalMs = 60_000;
@@ -56,7 +56,6 @@ const warnIntervalMs = 60_000;
 export interface FileOutputOptions {
   /** Undefined: the file grows. */
   readonly rotation?: LogRotation | undefined;
-  readonly bufferBytes?: number;
   /** Told once when writing fails, and not again before a minute has passed. */
   readonly onTrouble: (line: string) => void;
   /** The line that says, in the file itself, how many are missing. */
@@ -68,7 +67,6 @@ export class FileOutput implements LogOutput {
   private readonly path: string;
   private readonly options: FileOutputOptions;
   private readonly file: RotatedFile;
-  private readonly bufferBytes: number;
   private lines: Buffer[] = [];
   private waitingBytes = 0;
   /** Of `lost`, those that the file does not tell of yet. */
@@ -81,7 +79,6 @@ export class FileOutput implements LogOutput {
   constructor(path: string, options: FileOutputOptions) {
     this.path = path;
     this.options = options;
-    this.bufferBytes = options.bufferBytes ?? bufferBytesDefault;
     try {
       this.file = new RotatedFile(path, options.rotation, (reason) => this.warn(reason));
     } catch (error) {
@@ -91,7 +88,7 @@ export class FileOutput implements LogOutput {
 
   write(line: string): void {
     const bytes = Buffer.from(line);
-    if (this.waitingBytes + bytes.length > this.bufferBytes) {
+    if (this.waitingBytes + bytes.length > bufferBytesMax) {
       this.lost++;
       this.untold++;
       return;

@@ -120,7 +120,7 @@ export class RotatedFile {
 }
 
 /** `dir/name-2026-11-24T12-30-00.000.log`, as lumberjack names it. */
-export function rotatedName(path: string, at: Date, localTime: boolean): string {
+function rotatedName(path: string, at: Date, localTime: boolean): string {
   const shifted = localTime ? new Date(at.getTime() - at.getTimezoneOffset() * 60_000) : at;
   const time = shifted.toISOString().slice(0, -1).replaceAll(':', '-');
   const extension = extname(path);

@@ -130,14 +130,9 @@ export class Logger implements Log {
     for (const { to } of this.shared.outputs) to.close();
   }
 
-  private write(
-    level: LogLevel,
-    message: string,
-    fields: LogFields | undefined,
-    always: boolean = ranks[level] >= this.shared.rank,
-  ): void {
+  private write(level: LogLevel, message: string, fields: LogFields | undefined, force = false): void {
     const { shared, fixed } = this;
-    if (!always) return;
+    if (!force && ranks[level] < shared.rank) return;
     shared.counts[level]++;
     const all = fields === undefined ? fixed : { ...fixed, ...fields };
     const line = lineOf(shared.console, new Date().toISOString(), level, message, all);

@@ -1,57 +1,23 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import { getHeapStatistics } from 'node:v8';
-import {
-  LabelledMetric,
-  type Metric,
-  type MetricRegistry,
-  NumberMetric,
-  renderMetrics,
-  ScrapedMetric,
-} from '@quoin/base';
+import { type Metric, type MetricRegistry, renderMetrics, ScrapedMetric } from '@quoin/base';
 import type { Logger } from './logger.ts';
 
 /** How finely the event loop's delay is sampled; a delay shorter than this is not seen. */
 const loopResolutionMs = 10;
 
-/** A gauge for each label value, asked at each scrape. */
-class ReadMetric extends LabelledMetric {
-  private readonly refresh: (metric: LabelledMetric) => void;
-
-  constructor(
-    name: string,
-    help: string,
-    labels: readonly string[],
-    refresh: (metric: LabelledMetric) => void,
-  ) {
-    super('gauge', name, help, labels);
-    this.refresh = refresh;
-  }
-
-  override samples(): ReturnType<LabelledMetric['samples']> {
-    this.refresh(this);
-    return super.samples();
-  }
-}
-
 /** Metrics of the process itself, with the names of Prometheus' client libraries. Registered once per process. */
 export function addProcessMetrics(registry: MetricRegistry, extensive: boolean): void {
   const startSeconds = Math.round((Date.now() - process.uptime() * 1000) / 1000);
   const gauge = (name: string, help: string, read: () => number): void => {
-    registry.add(new NumberMetric('gauge', name, help, read));
+    registry.gauge(name, help, read);
   };
   const cpu = (): number => {
     const { user, system } = process.cpuUsage();
     return (user + system) / 1e6;
   };
-  registry.add(
-    new NumberMetric(
-      'counter',
-      'process_cpu_seconds_total',
-      'Total user and system CPU time spent in seconds.',
-      cpu,
-    ),
-  );
+  registry.counter('process_cpu_seconds_total', 'Total user and system CPU time spent in seconds.', cpu);
   gauge(
     'process_start_time_seconds',
     'Start time of the process since unix epoch in seconds.',
@@ -76,9 +42,9 @@ export function addProcessMetrics(registry: MetricRegistry, extensive: boolean):
     () => process.memoryUsage().external,
   );
   registry.add(
-    new ReadMetric('nodejs_version_info', 'Version of Node; always 1.', ['version'], (metric) =>
-      metric.set([process.version], 1),
-    ),
+    new ScrapedMetric('gauge', 'nodejs_version_info', 'Version of Node; always 1.', ['version'], () => [
+      [[process.version], 1],
+    ]),
   );
   if (!extensive) return;
   gauge(
@@ -106,16 +72,18 @@ function addLoopMetrics(
   const delay = monitorEventLoopDelay({ resolution: loopResolutionMs });
   delay.enable();
   registry.add(
-    new ReadMetric(
+    new ScrapedMetric(
+      'gauge',
       'nodejs_eventloop_delay_seconds',
       'Time by which a timer came late since the last scrape, by quantile; quantile 1 is the longest.',
       ['quantile'],
-      (metric) => {
-        for (const quantile of [0.5, 0.9, 0.99, 1]) {
+      () => {
+        const quantiles = [0.5, 0.9, 0.99, 1].map((quantile) => {
           const nanoseconds = delay.count === 0 ? 0 : delay.percentile(quantile * 100);
-          metric.set([String(quantile)], Math.max(0, nanoseconds / 1e9 - loopResolutionMs / 1000));
-        }
+          return [[String(quantile)], Math.max(0, nanoseconds / 1e9 - loopResolutionMs / 1000)] as const;
+        });
         delay.reset();
+        return quantiles;
       },
     ),
   );

@@ -70,9 +70,9 @@ const bundledName = './rocksdb-js.node';
 /** Keys and scan bounds must fit in pairs; values that do not fit take a slower way. The pages are used as needed. */
 const keyBufferBytes = 8 * 1024 * 1024;
 const valueBufferBytes = 1024 * 1024;
-/** Copies of small values are cut from slabs: an allocation of their own costs more than the read. */
 /** RocksDB's default. */
 const levels = 7;
+/** Copies of small values are cut from slabs: an allocation of their own costs more than the read. */
 const slabBytes = 16 * 1024;
 const slabbedBytesMax = 2 * 1024;
 
@@ -239,10 +239,10 @@ export class RocksBackend implements Backend {
 
   sizes(): { totalBytes: number; inUseBytes: number } {
     this.check();
-    const memory = this.property('rocksdb.cur-size-all-mem-tables');
-    const tables = this.property('rocksdb.total-sst-files-size');
-    const blobs = this.property('rocksdb.total-blob-file-size');
-    const live = this.property('rocksdb.estimate-live-data-size');
+    const memory = intProperty(this.db, 'rocksdb.cur-size-all-mem-tables');
+    const tables = intProperty(this.db, 'rocksdb.total-sst-files-size');
+    const blobs = intProperty(this.db, 'rocksdb.total-blob-file-size');
+    const live = intProperty(this.db, 'rocksdb.estimate-live-data-size');
     const totalBytes = tables + blobs + memory;
     return { totalBytes, inUseBytes: Math.min(totalBytes, live + memory) };
   }
@@ -338,35 +338,74 @@ export class RocksBackend implements Backend {
 
   figures(): EngineFigures {
     this.check();
-    const levelFiles: number[] = [];
-    for (let level = 0; level < levels; level++)
-      levelFiles.push(Number(this.db.getDBProperty(`rocksdb.num-files-at-level${level}`) ?? 0));
-    // Such as "…, total-delays: 0, total-stops: 0".
-    const stalls = this.db.getDBProperty('rocksdb.cf-write-stall-stats') ?? '';
-    const stall = (kind: string): number =>
-      Number(new RegExp(`total-${kind}: (\\d+)`).exec(stalls)?.[1] ?? 0);
-    return {
-      levelFiles,
-      memTableBytes: this.property('rocksdb.cur-size-all-mem-tables'),
-      waitingMemTables: this.property('rocksdb.num-immutable-mem-table'),
-      pendingCompactionBytes: this.property('rocksdb.estimate-pending-compaction-bytes'),
-      runningCompactions: this.property('rocksdb.num-running-compactions'),
-      runningFlushes: this.property('rocksdb.num-running-flushes'),
-      blockCacheBytes: this.property('rocksdb.block-cache-usage'),
-      writeDelays: stall('delays'),
-      writeStops: stall('stops'),
-      isStopped: this.property('rocksdb.is-write-stopped') === 1,
-    };
-  }
-
-  private property(name: string): number {
-    return this.db.getDBIntProperty(name) ?? 0;
+    return new LiveFigures(this.db);
   }
 
   private check(): void {
     assert(this.isOpen, () => `${this.path} is closed`);
     assert(!this.visiting, 'the backend was used inside a visit');
   }
+}
+
+/** Asked one by one: each question goes to the engine, and most of those who ask want one answer. */
+class LiveFigures implements EngineFigures {
+  private readonly db: NativeDatabase;
+
+  constructor(db: NativeDatabase) {
+    this.db = db;
+  }
+
+  get levelFiles(): readonly number[] {
+    return Array.from({ length: levels }, (_, level) =>
+      Number(this.db.getDBProperty(`rocksdb.num-files-at-level${level}`) ?? 0),
+    );
+  }
+
+  get memTableBytes(): number {
+    return intProperty(this.db, 'rocksdb.cur-size-all-mem-tables');
+  }
+
+  get waitingMemTables(): number {
+    return intProperty(this.db, 'rocksdb.num-immutable-mem-table');
+  }
+
+  get pendingCompactionBytes(): number {
+    return intProperty(this.db, 'rocksdb.estimate-pending-compaction-bytes');
+  }
+
+  get runningCompactions(): number {
+    return intProperty(this.db, 'rocksdb.num-running-compactions');
+  }
+
+  get runningFlushes(): number {
+    return intProperty(this.db, 'rocksdb.num-running-flushes');
+  }
+
+  get blockCacheBytes(): number {
+    return intProperty(this.db, 'rocksdb.block-cache-usage');
+  }
+
+  get writeDelays(): number {
+    return this.stalls('delays');
+  }
+
+  get writeStops(): number {
+    return this.stalls('stops');
+  }
+
+  get isStopped(): boolean {
+    return intProperty(this.db, 'rocksdb.is-write-stopped') === 1;
+  }
+
+  /** Of a text such as "…, total-delays: 0, total-stops: 0". */
+  private stalls(kind: 'delays' | 'stops'): number {
+    const text = this.db.getDBProperty('rocksdb.cf-write-stall-stats') ?? '';
+    return Number(new RegExp(`total-${kind}: (\\d+)`).exec(text)?.[1] ?? 0);
+  }
+}
+
+function intProperty(db: NativeDatabase, name: string): number {
+  return db.getDBIntProperty(name) ?? 0;
 }
 
 function plain(buffer: Uint8Array): Uint8Array {

@@ -1,4 +1,5 @@
 /** What `backup restore` and `snapshot restore` share: the member whose data directory is made, its keys, and the last line. */
+import { hexId } from '@quoin/base';
 import type { KeyRing } from '@quoin/platform';
 import type { Context } from '../context.ts';
 import { badArgs } from '../exit.ts';
@@ -56,8 +57,7 @@ interface Restored {
 
 export function printRestored(context: Context, name: string, dataDir: string, summary: Restored): void {
   const { memberId, clusterId, revision, keys } = summary;
-  const id = (value: bigint) => value.toString(16);
   context.print(
-    `Member ${id(memberId)} (${name}) of cluster ${id(clusterId)} restored to ${dataDir}: revision ${revision}, ${keys} keys`,
+    `Member ${hexId(memberId)} (${name}) of cluster ${hexId(clusterId)} restored to ${dataDir}: revision ${revision}, ${keys} keys`,
   );
 }

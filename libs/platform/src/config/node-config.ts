@@ -4,14 +4,18 @@ import { type LogRotation, parseLogRotation } from '../log-rotation.ts';
 import { bcryptCostMax, bcryptCostMin } from '../passwords.ts';
 import { parseFairUse } from './fair-use-file.ts';
 import { type FeatureGates, featureGates } from './feature-gates.ts';
+import { FlagValues } from './flag-values.ts';
 import { type FlagSpec, flagTable, type Role } from './flags.ts';
-import { type ParsedFlags, type ParseInput, parseFlags } from './parse.ts';
+import { type ParseInput, parseFlags } from './parse.ts';
 import { type NodeTls, tlsOf } from './tls-flags.ts';
-import { type TracingConfig, tracingConfig } from './tracing-config.ts';
+import { type TracingConfig, tracingOf } from './tracing-config.ts';
 import { type InitialMember, type NodeUrl, parseInitialCluster, parseUrls } from './urls.ts';
 import { ConfigError, parseDurationMs } from './values.ts';
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'panic' | 'fatal';
+/** From the least on. */
+export const logLevels = ['debug', 'info', 'warn', 'error', 'panic', 'fatal'] as const;
+
+export type LogLevel = (typeof logLevels)[number];
 
 export interface LogConfig {
   readonly level: LogLevel;
@@ -127,53 +131,13 @@ export function readNodeConfig(
   const outcome = parseFlags({ table, others, role, ...input });
   if (outcome.kind !== 'flags') return outcome;
   const notices = [...outcome.flags.notices];
-  const config = build(role, new Values(outcome.flags), input, notices);
+  const config = build(role, new FlagValues(outcome.flags), input, notices);
   return { kind: 'run', config, notices };
-}
-
-/** Typed access to parsed values. The kinds are those of the table. */
-class Values {
-  private readonly flags: ParsedFlags;
-
-  constructor(flags: ParsedFlags) {
-    this.flags = flags;
-  }
-
-  isSet(name: string): boolean {
-    return this.flags.set.has(name);
-  }
-
-  text(name: string): string {
-    return (this.flags.values.get(name) as string | undefined) ?? '';
-  }
-
-  number(name: string): number {
-    return (this.flags.values.get(name) as number | undefined) ?? 0;
-  }
-
-  bool(name: string): boolean {
-    return (this.flags.values.get(name) as boolean | undefined) ?? false;
-  }
-
-  list(name: string): readonly string[] {
-    return (this.flags.values.get(name) as readonly string[] | undefined) ?? [];
-  }
-
-  oneOf<T extends string>(name: string, allowed: readonly T[]): T {
-    const value = this.text(name);
-    const found = allowed.find((option) => option === value);
-    if (found === undefined) {
-      throw new ConfigError(
-        `invalid value "${value}" for flag --${name}: must be one of ${allowed.join(', ')}`,
-      );
-    }
-    return found;
-  }
 }
 
 function build(
   role: Role,
-  v: Values,
+  v: FlagValues,
   { env, readFile }: Pick<ParseInput, 'env' | 'readFile'>,
   notices: string[],
 ): NodeConfig {
@@ -237,7 +201,7 @@ type Urls = Pick<
   | 'advertiseClientUrls'
 >;
 
-function urlsOf(role: Role, v: Values): Urls {
+function urlsOf(role: Role, v: FlagValues): Urls {
   const serves = role !== 'member';
   const stores = role !== 'gateway';
   if (serves && v.isSet('listen-client-urls') && !v.isSet('advertise-client-urls') && role === 'quoin') {
@@ -269,7 +233,7 @@ function sortedTexts(urls: readonly NodeUrl[]): string[] {
 }
 
 /** One source of members; etcd's text where there are several. */
-function discoveryOf(role: Role, v: Values): NodeConfig['discoverySrv'] {
+function discoveryOf(role: Role, v: FlagValues): NodeConfig['discoverySrv'] {
   const [domain, name] = [v.text('discovery-srv'), v.text('discovery-srv-name')];
   if (domain === '') {
     if (name !== '') throw new ConfigError('--discovery-srv-name needs --discovery-srv');
@@ -286,7 +250,7 @@ function discoveryOf(role: Role, v: Values): NodeConfig['discoverySrv'] {
 }
 
 function spreading(
-  v: Values,
+  v: FlagValues,
 ): Pick<
   NodeConfig,
   | 'maxConnectionAgeMs'
@@ -304,7 +268,7 @@ function spreading(
   };
 }
 
-function memberUrls(v: Values): string[] {
+function memberUrls(v: FlagValues): string[] {
   if (v.text('discovery-srv') !== '') return [];
   const urls = parseUrls('members', v.list('members'), 'advertise').map((url) => url.text);
   if (urls.length === 0) throw new ConfigError('--members must name at least one peer URL of a member');
@@ -315,7 +279,7 @@ type Bootstrap = Pick<NodeConfig, 'initialCluster' | 'initialClusterState' | 'in
 
 const noBootstrap: Bootstrap = { initialCluster: [], initialClusterState: 'new', initialClusterToken: '' };
 
-function bootstrapOf(v: Values, name: string): Bootstrap {
+function bootstrapOf(v: FlagValues, name: string): Bootstrap {
   const advertised = sortedTexts(
     parseUrls('initial-advertise-peer-urls', v.list('initial-advertise-peer-urls'), 'advertise'),
   );
@@ -341,7 +305,7 @@ function bootstrapOf(v: Values, name: string): Bootstrap {
 }
 
 /** Origins as browsers send them, so that comparing is enough. */
-function corsOrigins(v: Values): string[] {
+function corsOrigins(v: FlagValues): string[] {
   return v.list('cors').map((text) => {
     if (text === '*') return text;
     const url = URL.parse(text);
@@ -357,7 +321,7 @@ function corsOrigins(v: Values): string[] {
 const electionTimeoutMaxMs = 50_000;
 
 function raftTiming(
-  v: Values,
+  v: FlagValues,
   stores: boolean,
 ): Pick<NodeConfig, 'heartbeatIntervalMs' | 'electionTimeoutMs'> {
   const election = v.number('election-timeout');
@@ -380,13 +344,13 @@ function raftTiming(
   return { heartbeatIntervalMs: heartbeat, electionTimeoutMs: election };
 }
 
-function positive(v: Values, flag: string): number {
+function positive(v: FlagValues, flag: string): number {
   const value = v.number(flag);
   if (value <= 0) throw new ConfigError(`--${flag} must be more than 0 (set to ${value}ms)`);
   return value;
 }
 
-function atLeast(v: Values, flag: string, min: number): number {
+function atLeast(v: FlagValues, flag: string, min: number): number {
   const value = v.number(flag);
   if (value < min) throw new ConfigError(`--${flag} must be at least ${min} (set to ${value})`);
   return value;
@@ -397,7 +361,7 @@ type CompactionConfig = Pick<
   'autoCompactionMode' | 'autoCompactionRetention' | 'compactionBatchLimit' | 'compactionSleepIntervalMs'
 >;
 
-function compaction(v: Values): CompactionConfig {
+function compaction(v: FlagValues): CompactionConfig {
   const autoCompactionMode = v.oneOf('auto-compaction-mode', ['periodic', 'revision']);
   return {
     autoCompactionMode,
@@ -435,7 +399,7 @@ function retention(text: string, mode: 'periodic' | 'revision'): number {
 const recommendedQuotaBytes = 8 * 1024 ** 3;
 
 /** etcd says the same: there because of the time to recover, which is Quoin's concern much later. */
-function backendQuota(v: Values, notices: string[]): number {
+function backendQuota(v: FlagValues, notices: string[]): number {
   const bytes = v.number('quota-backend-bytes');
   if (bytes > recommendedQuotaBytes) {
     notices.push(`--quota-backend-bytes of ${bytes} exceeds etcd's recommended ${recommendedQuotaBytes}`);
@@ -447,7 +411,7 @@ const recommendedRequestBytes = 10 * 1024 * 1024;
 /** A raft entry, a link message and a client message must each hold one request. */
 const maxRequestBytesLimit = 512 * 1024 * 1024;
 
-function requestBytes(v: Values, notices: string[]): number {
+function requestBytes(v: FlagValues, notices: string[]): number {
   const bytes = v.number('max-request-bytes');
   if (bytes > maxRequestBytesLimit) {
     throw new ConfigError(`--max-request-bytes must be at most ${maxRequestBytesLimit} (set to ${bytes})`);
@@ -462,7 +426,7 @@ const bcryptCostDefault = 10;
 
 /** A cost that bcrypt does not know is replaced by the default, as etcd does. */
 function authOf(
-  v: Values,
+  v: FlagValues,
   stores: boolean,
   notices: string[],
 ): Pick<NodeConfig, 'authToken' | 'authTokenTtlSeconds' | 'bcryptCost'> {
@@ -477,7 +441,7 @@ function authOf(
   return { authToken: v.text('auth-token'), authTokenTtlSeconds, bcryptCost };
 }
 
-function fairUseOf(v: Values, readFile: ParseInput['readFile']): FairUse | undefined {
+function fairUseOf(v: FlagValues, readFile: ParseInput['readFile']): FairUse | undefined {
   const file = v.text('fair-use');
   if (file === '') return undefined;
   let text: string;
@@ -489,7 +453,7 @@ function fairUseOf(v: Values, readFile: ParseInput['readFile']): FairUse | undef
   return parseFairUse(file, text);
 }
 
-function auditOf(v: Values, notices: string[]): NodeConfig['audit'] {
+function auditOf(v: FlagValues, notices: string[]): NodeConfig['audit'] {
   const file = v.text('audit-log');
   if (file !== '') return { file, reads: v.bool('audit-log-reads') };
   if (v.isSet('audit-log-reads')) notices.push('--audit-log-reads has no effect: --audit-log is not given');
@@ -505,7 +469,7 @@ type ClientTuning = Pick<
   | 'grpcKeepaliveTimeoutMs'
 >;
 
-function clientTuning(v: Values): ClientTuning {
+function clientTuning(v: FlagValues): ClientTuning {
   const tuning: ClientTuning = {
     watchProgressNotifyIntervalMs: v.number('watch-progress-notify-interval'),
     maxConcurrentStreams: v.number('max-concurrent-streams'),
@@ -522,7 +486,7 @@ function clientTuning(v: Values): ClientTuning {
   return tuning;
 }
 
-function logConfig(v: Values, notices: string[]): LogConfig {
+function logConfig(v: FlagValues, notices: string[]): LogConfig {
   const given = v.list('log-outputs');
   if (given.length === 0) throw new ConfigError('--log-outputs must not be empty');
   if (given.includes('default') && given.length > 1) {
@@ -534,7 +498,7 @@ function logConfig(v: Values, notices: string[]): LogConfig {
   const outputs = [...new Set(given.map((output) => (output === 'default' ? 'stderr' : output)))];
   return {
     rotation: rotates ? logRotation(outputs, v.text('log-rotation-config-json')) : undefined,
-    level: v.oneOf('log-level', ['debug', 'info', 'warn', 'error', 'panic', 'fatal']),
+    level: v.oneOf('log-level', logLevels),
     format: v.oneOf('log-format', ['json', 'console']),
     outputs,
   };
@@ -551,16 +515,3 @@ export function logRotation(outputs: readonly string[], json: string): LogRotati
 }
 
 /** Flags first; where they are not set, OpenTelemetry's own variables. */
-function tracingOf(v: Values, name: string, env: ParseInput['env']): TracingConfig | undefined {
-  if (!v.bool('enable-distributed-tracing')) return undefined;
-  const address = 'distributed-tracing-address';
-  const rate = 'distributed-tracing-sampling-rate';
-  const flags = {
-    address: v.isSet(address) ? v.text(address) : undefined,
-    defaultAddress: v.text(address),
-    serviceName: v.text('distributed-tracing-service-name'),
-    instanceId: v.text('distributed-tracing-instance-id'),
-    samplingRate: v.isSet(rate) ? v.number(rate) : undefined,
-  };
-  return tracingConfig(flags, name, env);
-}

@@ -1,4 +1,5 @@
 /** How traces leave: etcd's flags first, then OpenTelemetry's own variables, then defaults. */
+import type { FlagValues } from './flag-values.ts';
 import { ConfigError } from './values.ts';
 
 export interface TracingConfig {
@@ -33,7 +34,7 @@ export interface TracingConfig {
 }
 
 /** etcd's `--distributed-tracing-*` as they were given; undefined: not set. */
-export interface TracingFlags {
+interface TracingFlags {
   /** host:port */
   readonly address: string | undefined;
   readonly defaultAddress: string;
@@ -58,6 +59,21 @@ const signalPath = 'v1/traces';
 const addressForm = /^(\[[^\]]+\]|[^:/]+):\d{1,5}$/;
 
 type Env = Readonly<Record<string, string | undefined>>;
+
+/** By the flags of any role; undefined: tracing is off. @throws ConfigError as `tracingConfig` */
+export function tracingOf(v: FlagValues, name: string, env: Env): TracingConfig | undefined {
+  if (!v.bool('enable-distributed-tracing')) return undefined;
+  const address = 'distributed-tracing-address';
+  const rate = 'distributed-tracing-sampling-rate';
+  const flags = {
+    address: v.isSet(address) ? v.text(address) : undefined,
+    defaultAddress: v.text(address),
+    serviceName: v.text('distributed-tracing-service-name'),
+    instanceId: v.text('distributed-tracing-instance-id'),
+    samplingRate: v.isSet(rate) ? v.number(rate) : undefined,
+  };
+  return tracingConfig(flags, name, env);
+}
 
 /**
  * Undefined: the variables turn tracing off (OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none).

@@ -1,30 +1,15 @@
+import { concatBytes, utf8 } from '@quoin/base';
+import { putUint, uintSize } from '@quoin/contracts';
 import type { SpanBatch } from './span-queue.ts';
 
-const utf8 = new TextEncoder();
-
-function varint(value: number): number[] {
-  const out: number[] = [];
-  let left = value;
-  while (left >= 0x80) {
-    out.push((left % 0x80) | 0x80);
-    left = Math.floor(left / 0x80);
-  }
-  out.push(left);
+function varint(value: number): Uint8Array {
+  const out = new Uint8Array(uintSize(value));
+  putUint(out, 0, value);
   return out;
 }
 
 function field(number: number, body: Uint8Array): Uint8Array {
   return Uint8Array.from([...varint((number << 3) | 2), ...varint(body.length), ...body]);
-}
-
-function join(...parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 /**
@@ -38,10 +23,10 @@ export class OtlpMessage {
 
   constructor(resource: Readonly<Record<string, string>>, scope: string, version: string) {
     const attributes = Object.entries(resource).map(([key, value]) =>
-      field(1, join(field(1, utf8.encode(key)), field(2, field(1, utf8.encode(value))))),
+      field(1, concatBytes([field(1, utf8(key)), field(2, field(1, utf8(value)))])),
     );
-    this.resource = field(1, join(...attributes));
-    this.scope = field(1, join(field(1, utf8.encode(scope)), field(2, utf8.encode(version))));
+    this.resource = field(1, concatBytes(attributes));
+    this.scope = field(1, concatBytes([field(1, utf8(scope)), field(2, utf8(version))]));
   }
 
   encode(batch: SpanBatch): Uint8Array {
@@ -49,6 +34,6 @@ export class OtlpMessage {
     const scopeHead = Uint8Array.from([0x12, ...varint(scopeBytes)]);
     const resourceBytes = this.resource.length + scopeHead.length + scopeBytes;
     const head = Uint8Array.from([0x0a, ...varint(resourceBytes)]);
-    return join(head, this.resource, scopeHead, this.scope, ...batch.chunks);
+    return concatBytes([head, this.resource, scopeHead, this.scope, ...batch.chunks]);
   }
 }

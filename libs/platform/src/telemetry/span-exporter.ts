@@ -7,7 +7,7 @@
  *
  * Nothing waits for it. An outage is one warning when it begins and one line when it is over.
  */
-import { LabelledMetric, type Log, type MetricRegistry, NumberMetric, RateLimit } from '@quoin/base';
+import { type Log, type MetricRegistry, RateLimit, ScrapedMetric } from '@quoin/base';
 import type { OtlpTransport } from './otlp-transport.ts';
 import type { SpanQueue } from './span-queue.ts';
 
@@ -29,44 +29,30 @@ export class SpanCounts {
   readonly queues: SpanQueue[] = [];
 
   register(registry: MetricRegistry): void {
-    const counter = (name: string, help: string, read: () => number): void => {
-      registry.add(new NumberMetric('counter', name, help, read));
-    };
     const sum = (of: (queue: SpanQueue) => number): number =>
       this.queues.reduce((total, queue) => total + of(queue), 0);
-    counter('quoin_tracing_spans_total', 'Spans recorded.', () => sum((queue) => queue.written));
-    counter('quoin_tracing_spans_exported_total', 'Spans that a collector took.', () => this.exported);
-    counter('quoin_tracing_export_failures_total', 'Exports that failed.', () => this.failures);
-    registry.add(
-      new DroppedMetric((metric) => {
-        metric.set(
-          ['queue_full'],
-          sum((queue) => queue.dropped),
-        );
-        metric.set(['export_failed'], this.lost);
-      }),
+    registry.counter('quoin_tracing_spans_total', 'Spans recorded.', () => sum((queue) => queue.written));
+    registry.counter(
+      'quoin_tracing_spans_exported_total',
+      'Spans that a collector took.',
+      () => this.exported,
     );
+    registry.counter('quoin_tracing_export_failures_total', 'Exports that failed.', () => this.failures);
     registry.add(
-      new NumberMetric('gauge', 'quoin_tracing_spans_waiting', 'Spans that wait for an export.', () =>
-        sum((queue) => queue.length),
+      new ScrapedMetric(
+        'counter',
+        'quoin_tracing_spans_dropped_total',
+        'Spans that no collector got, by reason.',
+        ['reason'],
+        () => [
+          [['queue_full'], sum((queue) => queue.dropped)],
+          [['export_failed'], this.lost],
+        ],
       ),
     );
-  }
-}
-
-class DroppedMetric extends LabelledMetric {
-  private readonly refresh: (metric: LabelledMetric) => void;
-
-  constructor(refresh: (metric: LabelledMetric) => void) {
-    super('counter', 'quoin_tracing_spans_dropped_total', 'Spans that no collector got, by reason.', [
-      'reason',
-    ]);
-    this.refresh = refresh;
-  }
-
-  override samples(): ReturnType<LabelledMetric['samples']> {
-    this.refresh(this);
-    return super.samples();
+    registry.gauge('quoin_tracing_spans_waiting', 'Spans that wait for an export.', () =>
+      sum((queue) => queue.length),
+    );
   }
 }
 

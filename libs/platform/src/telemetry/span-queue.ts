@@ -9,7 +9,8 @@
  * so that a burst of spans is no work for the garbage collector. What is written are elements of
  * `opentelemetry.proto.trace.v1.ScopeSpans.spans`.
  */
-import { type SpanAttributes, SpanKind, traceContextBytes } from '@quoin/base';
+import { type SpanAttributes, SpanKind, traceContextBytes, utf8 } from '@quoin/base';
+import { putUint } from '@quoin/contracts';
 import type { IdSource } from './span-ids.ts';
 
 export interface SpanLimits {
@@ -63,7 +64,6 @@ const linkBytes = 2 + 18 + 10;
 const lengthBytes = 3;
 /** Names are few; those that a client can choose are not to fill the memory. */
 const prefixesMax = 1_000;
-const utf8 = new TextEncoder();
 
 export class SpanQueue {
   /** Spans written since start, and those that found no room. */
@@ -83,6 +83,8 @@ export class SpanQueue {
   private chunksBytes = 0;
   private buffer = new Uint8Array(0);
   private at = 0;
+  /** Where the span being written begins. */
+  private from = 0;
   private spans = 0;
   /** The last span: 25 bytes. */
   private readonly last = new Uint8Array(traceContextBytes);
@@ -118,7 +120,6 @@ export class SpanQueue {
       (traceState === undefined ? 0 : traceState.length * 3 + 4) +
       (problem === undefined ? 0 : Math.min(problem.length, this.limits.textMax) * 3 + 12);
     if (!this.open(span.name, span.kind, parent, span.isRoot === true, span.context, extra)) return false;
-    const from = this.from;
     this.times(span.startMs, span.endMs);
     if (traceState !== undefined) this.textField(0x1a, traceState);
     if (encoded !== undefined) {
@@ -128,7 +129,7 @@ export class SpanQueue {
     if (attributes !== undefined) this.attributes(attributes);
     if (links !== undefined) this.links(links);
     if (problem !== undefined) this.status(problem);
-    this.close(from);
+    this.close();
     return true;
   }
 
@@ -147,9 +148,8 @@ export class SpanQueue {
   /** The usual span, without anything beyond its times: `write` for the hot path. */
   writePlain(name: string, kind: SpanKind, parent: Uint8Array, startMs: number, endMs: number): boolean {
     if (!this.open(name, kind, parent, false, undefined, 0)) return false;
-    const from = this.from;
     this.times(startMs, endMs);
-    this.close(from);
+    this.close();
     return true;
   }
 
@@ -157,9 +157,8 @@ export class SpanQueue {
   writeBelow(name: string, startMs: number, endMs: number): boolean {
     const { last } = this;
     if (!this.open(name, SpanKind.internal, last, false, undefined, 0, true)) return false;
-    const from = this.from;
     this.times(startMs, endMs);
-    this.close(from);
+    this.close();
     return true;
   }
 
@@ -179,9 +178,6 @@ export class SpanQueue {
     this.chunksBytes -= bytes;
     return spans === 0 ? undefined : { chunks, spans, bytes };
   }
-
-  /** Where the span being written begins. */
-  private from = 0;
 
   /** Begins a span; false when there is no room. `keepLast`: the last one stays what it is. */
   private open(
@@ -232,12 +228,8 @@ export class SpanQueue {
     return true;
   }
 
-  private close(from: number): void {
-    const { buffer } = this;
-    const length = this.at - from - 1 - lengthBytes;
-    buffer[from + 1] = (length & 0x7f) | 0x80;
-    buffer[from + 2] = ((length >> 7) & 0x7f) | 0x80;
-    buffer[from + 3] = length >> 14;
+  private close(): void {
+    this.length3(this.from + 1, this.at - this.from - 1 - lengthBytes);
     this.spans++;
     this.written++;
     if (this.spans >= this.limits.batchSpansMax) this.cut();
@@ -282,12 +274,7 @@ export class SpanQueue {
   }
 
   private varint(value: number): void {
-    let left = value;
-    while (left >= 0x80) {
-      this.buffer[this.at++] = (left % 0x80) | 0x80;
-      left = Math.floor(left / 0x80);
-    }
-    this.buffer[this.at++] = left;
+    this.at = putUint(this.buffer, this.at, value);
   }
 
   private textField(tag: number, text: string): void {
@@ -308,7 +295,7 @@ export class SpanQueue {
   }
 
   private unicode(text: string): void {
-    const bytes = utf8.encode(text);
+    const bytes = utf8(text);
     this.varint(bytes.length);
     this.buffer.set(bytes, this.at);
     this.at += bytes.length;
@@ -342,7 +329,7 @@ export class SpanQueue {
   private attribute(key: string, value: string | number | boolean): void {
     let encoded = this.keys.get(key);
     if (encoded === undefined) {
-      const bytes = utf8.encode(key);
+      const bytes = utf8(key);
       encoded = new Uint8Array(2 + bytes.length + (bytes.length > 127 ? 1 : 0));
       encoded[0] = 0x0a;
       if (bytes.length > 127) encoded.set([(bytes.length & 0x7f) | 0x80, bytes.length >> 7], 1);
@@ -416,7 +403,7 @@ export class SpanQueue {
     const prefixes = this.prefixes[kind - 1]!;
     const known = prefixes.get(name);
     if (known !== undefined) return known;
-    const bytes = utf8.encode(name.length > 256 ? name.slice(0, 256) : name);
+    const bytes = utf8(name.length > 256 ? name.slice(0, 256) : name);
     const long = bytes.length > 127 ? 1 : 0;
     const prefix = new Uint8Array(bytes.length + 4 + long);
     prefix[0] = 0x2a;

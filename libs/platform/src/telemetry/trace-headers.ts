@@ -69,7 +69,7 @@ export function parseTraceBin(value: string | Uint8Array | undefined): Uint8Arra
 }
 
 /** 25 bytes with ids other than zero. */
-export function isContext(bytes: Uint8Array): boolean {
+function isContext(bytes: Uint8Array): boolean {
   if (bytes.length !== traceContextBytes) return false;
   let trace = 0;
   let span = 0;
