@@ -10,8 +10,8 @@ import { bundle } from './package/bundle.mjs';
 
 const project = process.argv[2];
 if (project === undefined || !existsSync(join(project, 'package.json'))) {
-  process.stderr.write('usage: node tools/build.mjs apps/NAME [OUT]\n');
+  process.stderr.write('usage: node tools/build.mjs apps/NAME\n');
   process.exit(1);
 }
-for (const { path, bytes } of await bundle(project, process.argv[3] ?? join(project, 'dist', 'bundle')))
+for (const { path, bytes } of await bundle(project, join(project, 'dist', 'bundle')))
   process.stdout.write(`${path} ${(bytes / 1024).toFixed(0)} KiB\n`);

@@ -26,12 +26,12 @@ import { bundle, root } from './package/bundle.mjs';
 import { roles } from './package/roles.mjs';
 
 /** Nobody else's on any system; the chart and the test know it too. */
-export const userId = 65_532;
+const userId = 65_532;
 
 /** Loaded by glibc when it resolves names, named by nobody. */
 const resolverLibraries = ['libnss_files.so.2', 'libnss_dns.so.2', 'libresolv.so.2'];
 
-export async function rootfs(role, out) {
+async function rootfs(role, out) {
   const { app } = roles[role];
   for (const directory of ['usr/bin', 'opt', 'etc/quoin', 'proc', 'dev', 'sys']) {
     mkdirSync(join(out, directory), { recursive: true });

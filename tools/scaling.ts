@@ -12,7 +12,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../tests/support/child.ts';
-import { type Cluster, startCluster } from '../tests/support/cluster.ts';
+import { startCluster } from '../tests/support/cluster.ts';
+import { leaderOf } from '../tests/support/state.ts';
 import { type Generator, loadGenerator, runLoad } from './bench/load.ts';
 import { chooseWorkloads, type Workload } from './bench/workloads.ts';
 import { cpuSeconds } from './scale/process-memory.ts';
@@ -72,7 +73,7 @@ async function measure(
       signal: abort.signal,
     });
     const micros = after.map((value, i) => ((value - before[i]!) * 1e6) / outcome.operations);
-    const leader = await leaderOf(cluster);
+    const leader = await leaderOf(cluster.members.map(({ peerUrl }) => peerUrl));
     const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
     return {
       load: workload.load,
@@ -87,14 +88,6 @@ async function measure(
     abort.abort();
     await cluster.stop();
   }
-}
-
-async function leaderOf(cluster: Cluster): Promise<number> {
-  for (const [i, { metricsUrl }] of cluster.members.entries()) {
-    const text = await (await fetch(`${metricsUrl}/metrics`)).text();
-    if (/^etcd_server_is_leader 1$/m.test(text)) return i;
-  }
-  throw new Error('no member says that it leads');
 }
 
 const round = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(1));

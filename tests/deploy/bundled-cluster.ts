@@ -1,5 +1,4 @@
 /** A cluster of processes that run bundles, as packages and images do, and what they take when idle. */
-import { memoryBytes } from '../../tools/scale/process-memory.ts';
 import { type Cluster, type ClusterOptions, startCluster } from '../support/cluster.ts';
 import { bundled } from './bundles.ts';
 
@@ -15,16 +14,4 @@ export async function startBundled(options: ClusterOptions): Promise<Cluster> {
   // Without a compile cache: what it saves in time it takes in memory.
   const env = { NODE_COMPILE_CACHE: '', ...options.env };
   return startCluster({ ...options, env, program: (role) => `${dirs[role]}/main.mjs` });
-}
-
-const tries = 40;
-const pauseMs = 500;
-
-/** Resident MiB of a process once it is at or below `limit`, or after 20 s. */
-export async function waitIdleMiB(pid: number, limit: number): Promise<number> {
-  for (let i = 0; ; i++) {
-    const mib = memoryBytes(pid, 'VmRSS') / 2 ** 20;
-    if (mib <= limit || i === tries) return mib;
-    await new Promise((resolve) => setTimeout(resolve, pauseMs));
-  }
 }

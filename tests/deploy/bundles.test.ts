@@ -7,8 +7,9 @@ import { Client } from '@quoin/client';
 import { afterAll, describe, expect, test } from 'vitest';
 import { bundle } from '../../tools/package/bundle.mjs';
 import { packageRole } from '../../tools/package.mjs';
+import { memoryBytes } from '../../tools/scale/process-memory.ts';
 import { repositoryRoot } from '../support/child.ts';
-import { idleLimitMiB, startBundled, waitIdleMiB } from './bundled-cluster.ts';
+import { idleLimitMiB, startBundled } from './bundled-cluster.ts';
 import { type BundledApp, bundled, removeBundles } from './bundles.ts';
 
 const apps: readonly BundledApp[] = ['member', 'gateway', 'backup', 'quoin', 'cli'];
@@ -65,9 +66,10 @@ describe('three members, two gateways and a backup worker from bundles', () => {
     try {
       for (const child of [...cluster.members, ...cluster.gateways]) {
         const role = child.name.startsWith('m') ? 'member' : 'gateway';
-        expect(await waitIdleMiB(child.pid!, idleLimitMiB[role]), child.name).toBeLessThanOrEqual(
-          idleLimitMiB[role],
-        );
+        const residentMiB = (): number => memoryBytes(child.pid!, 'VmRSS') / 2 ** 20;
+        await expect
+          .poll(residentMiB, { timeout: 20_000, interval: 500, message: child.name })
+          .toBeLessThanOrEqual(idleLimitMiB[role]);
       }
       const client = new Client({ endpoints: cluster.endpoints });
       try {

@@ -5,6 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { Prng } from '@quoin/base';
 import { Client, EtcdError } from '@quoin/client';
+import { Code } from '@quoin/contracts';
 import { Child } from '../support/child.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { freePorts } from '../support/ports.ts';
@@ -12,9 +13,6 @@ import { freePorts } from '../support/ports.ts';
 export interface FleetOptions {
   readonly seconds: number;
   readonly seed: number;
-  /** Places for gateways; at least one is always served. */
-  readonly slots?: number;
-  readonly writers?: number;
   readonly onLine?: (line: string) => void;
 }
 
@@ -37,9 +35,12 @@ const attemptPauseMs = 50;
 const readyMs = 30_000;
 const actionMeanMs = 1_200;
 const connectionAge = '3s';
+/** Places for gateways; at least one is always served. */
+const slots = 4;
+const writers = 6;
 
 export async function runFleet(options: FleetOptions): Promise<FleetReport> {
-  const { seconds, seed, slots = 4, writers = 6 } = options;
+  const { seconds, seed } = options;
   const cluster = await startCluster({ members: 3, gateways: 0 });
   const fleet = await Fleet.start(cluster, slots, new Prng(seed), options.onLine);
   const work = new Work(fleet.endpoints, writers);
@@ -111,7 +112,7 @@ class Fleet {
   async churn(ms: number): Promise<void> {
     const untilMs = performance.now() + ms;
     while (performance.now() < untilMs) {
-      await pause(actionMeanMs * (0.25 + (this.prng.u32() / 2 ** 32) * 1.5));
+      await pause(actionMeanMs * (0.25 + this.prng.float() * 1.5));
       const down = this.gateways.filter((gateway) => !gateway.running);
       const up = [...this.ready];
       const adds = down.length > 0 && (up.length < 2 || this.prng.u32() % 2 === 0);
@@ -166,7 +167,8 @@ class Work {
   private readonly wrong: string[] = [];
   private puts = 0;
   private gets = 0;
-  private ended = false;
+  private writing = true;
+  private closed = false;
 
   constructor(endpoints: readonly string[], writers: number) {
     this.endpoints = endpoints;
@@ -180,16 +182,15 @@ class Work {
           for await (const { events: batch } of watcher) {
             for (const { kv } of batch) events.push(kv!.modRevision);
           }
-        })().catch((error: Error) => void (this.ended || this.wrong.push(`watch ended: ${error.message}`))),
+        })().catch((error: Error) => void (this.closed || this.wrong.push(`watch ended: ${error.message}`))),
       );
     }
   }
 
   /** Ends the load, waits until watchers have all of it, and looks at what is there. */
   async settle(): Promise<void> {
-    this.ended = true;
+    this.writing = false;
     await Promise.all(this.running);
-    this.ended = false;
     const client = this.clients[0]!;
     const { kvs } = await this.again(() => client.kv.get(prefix, { prefix: true }));
     const total = kvs.reduce((sum, { version }) => sum + version, 0n);
@@ -207,7 +208,6 @@ class Work {
       const at = events.findIndex((revision, n) => n > 0 && revision <= events[n - 1]!);
       if (at > 0) this.wrong.push(`watcher ${i}: revision ${events[at]} after ${events[at - 1]}`);
     }
-    this.ended = true;
   }
 
   report(): Omit<FleetReport, 'kills' | 'stops' | 'starts'> {
@@ -216,7 +216,8 @@ class Work {
   }
 
   close(): void {
-    this.ended = true;
+    this.writing = false;
+    this.closed = true;
     for (const client of this.clients) client.close();
   }
 
@@ -226,7 +227,7 @@ class Work {
   }
 
   private async use(writer: number, client: Client): Promise<void> {
-    for (let n = 1; !this.ended; n++) {
+    for (let n = 1; this.writing; n++) {
       const key = `${prefix}${writer}/${n % 10}`;
       const value = String(n);
       try {
@@ -250,7 +251,7 @@ class Work {
       try {
         return await ask();
       } catch (error) {
-        const isUnavailable = error instanceof EtcdError && error.code === unavailable;
+        const isUnavailable = error instanceof EtcdError && error.code === Code.unavailable;
         if (!isUnavailable || attempt === attempts) throw error;
         this.retries[error.message] = (this.retries[error.message] ?? 0) + 1;
         await pause(attemptPauseMs);
@@ -258,5 +259,3 @@ class Work {
     }
   }
 }
-
-const unavailable = 14;

@@ -106,7 +106,7 @@ describe.skipIf(reason !== undefined)('started from its root file system', () =>
   let client: Client;
 
   beforeAll(async () => {
-    const ports = await freePorts(8);
+    const ports = await freePorts(7);
     const [peer, memberMetrics, clientPort, gatewayMetrics, backupMetrics, own, ownPeer] = ports as [
       number,
       number,
@@ -122,10 +122,8 @@ describe.skipIf(reason !== undefined)('started from its root file system', () =>
       `--initial-cluster=m1=${members}`,
       '--name=m1',
     ];
-    const peers = [`http://127.0.0.1:${ownPeer}`].flatMap((url) => [
-      `--listen-peer-urls=${url}`,
-      `--initial-advertise-peer-urls=${url}`,
-    ]);
+    const ownUrl = `http://127.0.0.1:${ownPeer}`;
+    const peers = [`--listen-peer-urls=${ownUrl}`, `--initial-advertise-peer-urls=${ownUrl}`];
     started.push(
       new Container('member', { 2380: peer, 2381: memberMetrics }, cluster),
       new Container('gateway', { 2379: clientPort, 2381: gatewayMetrics }, [`--members=${members}`]),

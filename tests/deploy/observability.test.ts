@@ -8,7 +8,6 @@ import { parse } from 'yaml';
 import { dashboardFiles } from '../../deploy/observability/make-dashboards.ts';
 import { repositoryRoot } from '../support/child.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
-import { freePorts } from '../support/ports.ts';
 import { labelsOf, type Scrape, scrape } from '../support/scrape.ts';
 import { readExpression } from './promql.ts';
 
@@ -43,16 +42,13 @@ let cluster: Cluster;
 const pages = new Map<string, Scrape[]>();
 
 beforeAll(async () => {
-  const [port] = await freePorts(1);
   const extensive = ['--metrics=extensive'];
-  const backupUrl = `http://127.0.0.1:${port}`;
   cluster = await startCluster({
     members: 3,
     gateways: 1,
     backup: true,
     memberArgs: [...extensive, '--bcrypt-cost=4'],
     gatewayArgs: extensive,
-    backupArgs: [`--listen-metrics-urls=${backupUrl}`],
   });
   const client = new Client({ endpoints: [...cluster.endpoints] });
   for (let i = 0; i < 20; i++) await client.kv.put(`/registry/pods/${i}`, 'x');
@@ -77,7 +73,7 @@ beforeAll(async () => {
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
   pages.set('quoin-gateway', [await scrape(gateway)]);
-  pages.set('quoin-backup', [await scrape(backupUrl)]);
+  pages.set('quoin-backup', [await scrape(cluster.backup!.metricsUrl)]);
 }, 60_000);
 
 afterAll(() => cluster?.stop());

@@ -58,9 +58,8 @@ class Manager {
     });
   }
 
-  async listening(): Promise<string> {
+  async listening(): Promise<void> {
     await this.open;
-    return this.path;
   }
 
   count(line: string): number {

@@ -6,7 +6,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { Client } from '@quoin/client';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
-import { type CollectedSpan, Collector } from '../support/collector.ts';
+import { type CollectedSpan, Collector, tracingFlags } from '../support/collector.ts';
 
 const collector = new Collector();
 let cluster: Cluster;
@@ -14,7 +14,8 @@ let client: Client;
 
 beforeAll(async () => {
   await collector.start();
-  cluster = await startCluster({ members: 3, gateways: 2, memberArgs: flags(), gatewayArgs: flags() });
+  const flags = tracingFlags(collector.address, everyone);
+  cluster = await startCluster({ members: 3, gateways: 2, memberArgs: flags, gatewayArgs: flags });
   client = new Client({ endpoints: [cluster.endpoints[1]!] });
   const { members } = await client.cluster.memberList();
   const m1 = members.find((member) => member.name === 'm1')!.ID;
@@ -27,14 +28,8 @@ afterAll(async () => {
   collector.stop();
 });
 
-/** Nothing is sampled but what its caller asks for, or `rate`. */
-function flags(rate = 1_000_000): string[] {
-  return [
-    '--enable-distributed-tracing',
-    `--distributed-tracing-address=${collector.address}`,
-    `--distributed-tracing-sampling-rate=${rate}`,
-  ];
-}
+/** Every request is traced. */
+const everyone = 1_000_000;
 
 const isRoot = (name: string) => (span: CollectedSpan) =>
   span.name === name && span.kind === 2 && span.parentId === '';
@@ -257,11 +252,7 @@ test.each(['nobody', 'somebody who never answers'])(
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const { port } = silent.address() as AddressInfo;
     if (who === 'nobody') silent.close();
-    const args = [
-      '--enable-distributed-tracing',
-      `--distributed-tracing-address=127.0.0.1:${port}`,
-      '--distributed-tracing-sampling-rate=1000000',
-    ];
+    const args = tracingFlags(`127.0.0.1:${port}`, everyone);
     const alone = await startCluster({
       members: 1,
       gateways: 1,

@@ -19,10 +19,6 @@ export interface StormOptions {
   readonly watchers: number;
   readonly keys: number;
   readonly writers: number;
-  /** Watchers on one stream. */
-  readonly perStream?: number;
-  /** Payload of each value. */
-  readonly valueBytes?: number;
 }
 
 export interface StormTotals {
@@ -34,7 +30,10 @@ export interface StormTotals {
 }
 
 const watchPath = '/etcdserverpb.Watch/Watch';
-const perStreamDefault = 50;
+/** Watchers on one stream. */
+const perStream = 50;
+/** Payload of each value. */
+const valueBytes = 64;
 const wholeRangeKinds = 5;
 const pairShare = 4;
 const writeTimeoutMs = 15_000;
@@ -154,7 +153,7 @@ export class WatchStorm {
   }
 
   private openAll(): void {
-    const { watchers, keys, perStream = perStreamDefault } = this.options;
+    const { watchers, keys } = this.options;
     let stream: OpenStream | undefined;
     for (let n = 0; n < watchers; n++) {
       if (n % perStream === 0) stream = this.openStream(n / perStream);
@@ -218,7 +217,7 @@ export class WatchStorm {
   }
 
   private async write(writer: number, through: readonly grpc.Client[]): Promise<void> {
-    const { keys, writers, valueBytes = 64 } = this.options;
+    const { keys, writers } = this.options;
     const filler = 'x'.repeat(valueBytes);
     for (let n = writer; !this.stopped; n += writers) {
       const client = through[n % through.length]!;

@@ -4,14 +4,13 @@
  */
 import { Client } from '@quoin/client';
 import { type Cluster, startCluster } from '../support/cluster.ts';
+import { longestGapMs } from '../support/load.ts';
 import { leaderOf } from '../support/state.ts';
 import { ProxyNetwork } from './network.ts';
 import { WatchStorm } from './watch-storm.ts';
 
 export interface SurvivalOptions {
   readonly watchers: number;
-  readonly keys?: number;
-  readonly writers?: number;
   /** Of all faults in turn. */
   readonly rounds: number;
   /** Before, between and after faults. */
@@ -31,8 +30,8 @@ export interface SurvivalReport {
   readonly longestPauseMs: number;
 }
 
-const keysDefault = 250;
-const writersDefault = 32;
+const keys = 250;
+const writers = 32;
 const settleMs = 60_000;
 /** Longer than a gateway believes in a link that says nothing. */
 const silentMs = 5_000;
@@ -48,7 +47,7 @@ export async function surviveWatches(options: SurvivalOptions): Promise<Survival
   net.whoIs = () => new Map([...members, ...gateways].map((child) => [child.pid ?? 0, child.name]));
   // Those of the start were made before it was known whose they are.
   net.breakConnections(() => true);
-  const { watchers, keys = keysDefault, writers = writersDefault } = options;
+  const { watchers } = options;
   const storm = new WatchStorm({ endpoints, watchers, keys, writers });
   const client = new Client({ endpoints, timeoutMs: 15_000 });
   const done: string[] = [];
@@ -74,7 +73,7 @@ export async function surviveWatches(options: SurvivalOptions): Promise<Survival
       failedWrites: storm.totals.failedWrites,
       events: storm.totals.events,
       writesPerSecond: writes / seconds,
-      longestPauseMs: longestPauseMs(storm.totals.writesAtMs),
+      longestPauseMs: longestGapMs(storm.totals.writesAtMs, 0),
     };
   } finally {
     storm.close();
@@ -138,12 +137,6 @@ const holdLinks: Fault = async (cluster, net) => {
 };
 
 const faults: readonly Fault[] = [killLeader, transfer, breakLinks, restart, holdLinks];
-
-function longestPauseMs(times: readonly number[]): number {
-  let longest = 0;
-  for (let i = 1; i < times.length; i++) longest = Math.max(longest, times[i]! - times[i - 1]!);
-  return longest;
-}
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

@@ -21,6 +21,15 @@ interface ExportCall {
 
 type Reply = (error: { code: number; details: string } | null, response?: Buffer) => void;
 
+/** For a process that is to send its spans there; `rate`: requests per million that are traced. */
+export function tracingFlags(address: string, rate: number): string[] {
+  return [
+    '--enable-distributed-tracing',
+    `--distributed-tracing-address=${address}`,
+    `--distributed-tracing-sampling-rate=${rate}`,
+  ];
+}
+
 const exportPath = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
 export class Collector {

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -197,6 +197,12 @@ function keyFileFor(plan: Plan, workload: Workload): string | undefined {
   return path;
 }
 
+/** What was made for this run beside what each shape removes itself. */
+function tidy({ cache }: Plan): void {
+  rmSync(`${cache}-certificates`, { recursive: true, force: true });
+  rmSync(`${cache}-keys`, { force: true });
+}
+
 async function measure(plan: Plan, contender: Contender, workload: Workload): Promise<Measured> {
   const certificates = certificatesFor(plan, workload);
   const keyFile = keyFileFor(plan, workload);
@@ -334,6 +340,7 @@ async function main(): Promise<void> {
   const rows: Row[] = [];
   const measurements: { workload: string; contender: string; runs: Measured[] }[] = [];
   let failed = 0;
+  process.once('exit', () => tidy(made));
   for (const workload of made.workloads) {
     try {
       const runs = await runWorkload(made, workload, progress);

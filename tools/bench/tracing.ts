@@ -9,13 +9,13 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Collector } from '../../tests/support/collector.ts';
-import { loadGenerator, runLoad } from './load.ts';
+import { Collector, tracingFlags } from '../../tests/support/collector.ts';
+import { type Generator, loadGenerator, runLoad } from './load.ts';
 import { reportAll } from './profile.ts';
 import { median } from './results.ts';
 import { startRoles } from './servers.ts';
 import { watchUsage } from './usage.ts';
-import { chooseWorkloads } from './workloads.ts';
+import { chooseWorkloads, type Workload } from './workloads.ts';
 
 const help = `node tools/bench/tracing.ts [flags]
 
@@ -79,15 +79,11 @@ function variants(): Variant[] {
 }
 
 /** One turn of a variant on a cluster of its own. */
-async function measure(variant: Variant): Promise<Turn> {
+async function measure(variant: Variant, workload: Workload, generator: Generator): Promise<Turn> {
   const collector = new Collector({ blind: true });
   await collector.start();
   const dir = join(root, '.cache', 'bench', `tracing-${process.pid}-${variant.name.replace(/\W/g, '')}`);
-  const tracing = [
-    '--enable-distributed-tracing',
-    `--distributed-tracing-address=${collector.address}`,
-    `--distributed-tracing-sampling-rate=${(variant.sampled ?? 0) * 10_000}`,
-  ];
+  const tracing = tracingFlags(collector.address, (variant.sampled ?? 0) * 10_000);
   const profile = flags.profile;
   const shape = await startRoles(
     {
@@ -102,35 +98,29 @@ async function measure(variant: Variant): Promise<Turn> {
     2,
     dir,
   );
-  const [workload] = chooseWorkloads(flags.workload);
   try {
     let stopUsage: ReturnType<typeof watchUsage> | undefined;
     let cpuSeconds = 0;
     let peakBytes = 0;
     let spansBefore = 0;
     let spans = 0;
-    const outcome = await runLoad(
-      loadGenerator(flags.load, join(root, '.cache', 'bench')),
-      shape.endpoints,
-      workload!,
-      {
-        seconds: Number(flags.seconds),
-        warmup: Number(flags.warmup),
-        signal: stopping.signal,
-        certificates: undefined,
-        onStart: () => {
-          stopUsage = watchUsage(shape.processes);
-          spansBefore = collector.bytes;
-        },
-        onStop: () => {
-          for (const use of stopUsage?.() ?? []) {
-            cpuSeconds += use.cpuSeconds;
-            peakBytes += use.peakBytes;
-          }
-          spans = collector.bytes - spansBefore;
-        },
+    const outcome = await runLoad(generator, shape.endpoints, workload, {
+      seconds: Number(flags.seconds),
+      warmup: Number(flags.warmup),
+      signal: stopping.signal,
+      certificates: undefined,
+      onStart: () => {
+        stopUsage = watchUsage(shape.processes);
+        spansBefore = collector.bytes;
       },
-    );
+      onStop: () => {
+        for (const use of stopUsage?.() ?? []) {
+          cpuSeconds += use.cpuSeconds;
+          peakBytes += use.peakBytes;
+        }
+        spans = collector.bytes - spansBefore;
+      },
+    });
     const operations = outcome.operations;
     return {
       perSecond: outcome.perSecond,
@@ -178,11 +168,14 @@ async function main(): Promise<void> {
     return;
   }
   const taking = variants();
-  mkdirSync(join(root, '.cache', 'bench'), { recursive: true });
+  const [workload] = chooseWorkloads(flags.workload);
+  const cache = join(root, '.cache', 'bench');
+  mkdirSync(cache, { recursive: true });
+  const generator = loadGenerator(flags.load, cache);
   const turns = new Map<string, Turn[]>(taking.map(({ name }) => [name, []]));
   for (let round = 0; round < Number(flags.rounds); round++) {
     const one = async (variant: Variant): Promise<void> => {
-      const turn = await measure(variant);
+      const turn = await measure(variant, workload!, generator);
       turns.get(variant.name)!.push(turn);
       say(
         `round ${round + 1}/${flags.rounds}: ${variant.name} ${turn.perSecond.toFixed(0)}/s, ` +

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { Collector } from '../../tests/support/collector.ts';
+import { Collector, tracingFlags } from '../../tests/support/collector.ts';
 import { type ObservedRole, Sampler } from './sampler.ts';
 import { Traces } from './traces.ts';
 
@@ -57,11 +57,7 @@ export class Observer {
 
   /** For every process; `rate`: requests per million that are traced. */
   tracingFlags(rate: number): string[] {
-    return [
-      '--enable-distributed-tracing',
-      `--distributed-tracing-address=${this.collector.address}`,
-      `--distributed-tracing-sampling-rate=${rate}`,
-    ];
+    return tracingFlags(this.collector.address, rate);
   }
 
   watch(roles: readonly ObservedRole[]): void {

@@ -1,14 +1,5 @@
 /** Bundling of one app; see tools/build.mjs. */
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -97,11 +88,9 @@ function licences(directories) {
   const parts = directories.map((directory) => {
     const at = join(root, directory);
     const { name, version, license } = JSON.parse(readFileSync(join(at, 'package.json'), 'utf8'));
-    const file = existsSync(at)
-      ? readdirSync(at)
-          .sort()
-          .find((each) => /^licen[cs]e/i.test(each))
-      : undefined;
+    const file = readdirSync(at)
+      .sort()
+      .find((each) => /^licen[cs]e/i.test(each));
     const text = file === undefined ? '' : `\n\n${readFileSync(join(at, file), 'utf8').trim()}`;
     return `${name} ${version} (${license ?? 'see below'})${text}\n`;
   });
