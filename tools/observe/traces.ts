@@ -29,55 +29,71 @@ interface Collected {
   lastMs: number;
 }
 
-const tracesMax = 2_000;
+/** Traces that spans still come for, and whole ones that are kept. */
+const openMax = 2_000;
+const wholeMax = 500;
 const spansMaxOfTrace = 2_000;
 /** Exporters send once a second: what has been quiet for so long is whole. */
 const quietMs = 2_500;
+/** What lacks a span for so long will not get it. */
+const giveUpMs = 15_000;
 
+/**
+ *     spans ──► open ──quiet for a while, and every parent is there──► whole ──more than are kept──► gone
+ *                └─ more than there is room for: new ones are passed over, so that under any load some become whole
+ */
 export class Traces {
-  private readonly traces = new Map<string, Collected>();
+  private readonly open = new Map<string, Collected>();
+  private readonly whole = new Map<string, Collected>();
   /** Spans since start. */
   received = 0;
 
   add(spans: readonly CollectedSpan[], nowMs = Date.now()): void {
+    this.settle(nowMs);
     this.received += spans.length;
     for (const span of spans) {
-      const known = this.traces.get(span.traceId);
-      if (known === undefined) this.traces.set(span.traceId, { spans: [span], lastMs: nowMs });
-      else if (known.spans.length < spansMaxOfTrace) {
+      const known = this.open.get(span.traceId) ?? this.whole.get(span.traceId);
+      if (known === undefined) {
+        if (this.open.size < openMax) this.open.set(span.traceId, { spans: [span], lastMs: nowMs });
+      } else if (known.spans.length < spansMaxOfTrace) {
         known.spans.push(span);
         known.lastMs = nowMs;
       }
-    }
-    for (const id of this.traces.keys()) {
-      if (this.traces.size <= tracesMax) break;
-      this.traces.delete(id);
     }
   }
 
   /** Newest first; without the spans of turns, which are traces of their own. */
   recent(count: number, nowMs = Date.now()): TraceSummary[] {
+    this.settle(nowMs);
     const found: TraceSummary[] = [];
-    for (const [id, { spans, lastMs }] of [...this.traces].reverse()) {
-      if (nowMs - lastMs < quietMs) continue;
+    for (const [id, { spans }] of [...this.whole].reverse()) {
+      // A late span may have come without its parent.
       const root = wholeRoot(spans);
-      if (root === undefined || spans.length < 2) continue;
-      found.push({
-        id,
-        name: root.name,
-        atMs: Number(root.startNs / 1_000_000n),
-        durationUs: Number((root.endNs - root.startNs) / 1_000n),
-        spans: spans.length,
-        problem: spans.some((span) => span.statusCode === 2),
-      });
+      if (root !== undefined) found.push(summary(id, spans, root));
       if (found.length === count) break;
     }
     return found;
   }
 
+  private settle(nowMs: number): void {
+    for (const [id, trace] of this.open) {
+      const { spans, lastMs } = trace;
+      if (nowMs - lastMs < quietMs) continue;
+      const isTurn = spans.length === 1 && spans[0]!.parentId === '';
+      const isWhole = spans.length > 1 && wholeRoot(spans) !== undefined;
+      if (!isTurn && !isWhole && nowMs - lastMs < giveUpMs) continue;
+      this.open.delete(id);
+      if (isWhole) this.whole.set(id, trace);
+    }
+    for (const id of this.whole.keys()) {
+      if (this.whole.size <= wholeMax) break;
+      this.whole.delete(id);
+    }
+  }
+
   /** Parents before their children, children by start. */
   trace(id: string): TraceSpan[] | undefined {
-    const spans = this.traces.get(id)?.spans;
+    const spans = (this.whole.get(id) ?? this.open.get(id))?.spans;
     const root = spans === undefined ? undefined : wholeRoot(spans);
     if (spans === undefined || root === undefined) return undefined;
     const below = new Map<string, CollectedSpan[]>();
@@ -102,6 +118,17 @@ export class Traces {
     walk(root, 0);
     return out;
   }
+}
+
+function summary(id: string, spans: readonly CollectedSpan[], root: CollectedSpan): TraceSummary {
+  return {
+    id,
+    name: root.name,
+    atMs: Number(root.startNs / 1_000_000n),
+    durationUs: Number((root.endNs - root.startNs) / 1_000n),
+    spans: spans.length,
+    problem: spans.some((span) => span.statusCode === 2),
+  };
 }
 
 /** The one span without a parent here, when every other has one. */

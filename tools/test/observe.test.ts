@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { Client } from '@quoin/client';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../../tests/support/cluster.ts';
+import type { CollectedSpan } from '../../tests/support/otlp.ts';
 import { Browser, findChromium } from '../observe/browser.ts';
 import { bucketsBetween, MetricsPage, quantile, rate } from '../observe/metrics.ts';
 import { rolesOf } from '../observe/roles.ts';
 import { Observer } from '../observe/server.ts';
+import { Traces } from '../observe/traces.ts';
 
 const observer = new Observer();
 const pictures = mkdtempSync(join(tmpdir(), 'quoin-observe-'));
@@ -128,6 +130,38 @@ test('a backup is a trace, from the worker to the member that gives its state', 
     'member.backup',
   ]);
 }, 60_000);
+
+test('more traces than are kept: those that are whole stay until others are', () => {
+  const traces = new Traces();
+  const span = (trace: number, id: string, parentId: string): CollectedSpan => ({
+    service: 'quoin-gateway',
+    instance: 'g1',
+    resource: new Map(),
+    traceId: String(trace),
+    spanId: id,
+    parentId,
+    traceState: '',
+    name: 'KV/Put',
+    kind: 2,
+    startNs: BigInt(trace),
+    endNs: BigInt(trace) + 1n,
+    attributes: new Map(),
+    links: [],
+    droppedLinks: 0,
+    statusCode: 0,
+    statusMessage: '',
+  });
+  // 1,000 a second, each whole at once.
+  let empty = 0;
+  for (let ms = 0; ms < 30_000; ms++) {
+    traces.add([span(ms, 'a', ''), span(ms, 'b', 'a')], ms);
+    if (ms >= 5_000 && ms % 100 === 0 && traces.recent(40, ms).length === 0) empty++;
+  }
+  expect(empty).toBe(0);
+  // They are recent ones.
+  expect(traces.recent(1, 30_000)[0]!.id.length).toBe(5);
+  expect(Number(traces.recent(1, 30_000)[0]!.id)).toBeGreaterThan(15_000);
+});
 
 test.skipIf(chromium === undefined).each(['light', 'dark'] as const)(
   'in a browser, %s: figures move, charts have lines, a trace is shown, and no script fails',
