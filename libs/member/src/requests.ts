@@ -6,8 +6,8 @@
  *   put, delete, txn, compact, lease grant and revoke ─► proposal          leader only
  *   lease keep-alive and time-to-live ─────────────────► lessor            leader only, once it knows all leases
  *   member add, remove, promote ───────────────────────► membership change leader only
- *   status, leases, history, backup, member list ──────► this member's state
- *   hashes, snapshot, defragment ──────────────────────► the same, once it knows what was acknowledged (ConfirmedCall)
+ *   status, leases, history, backup ───────────────────► this member's state
+ *   member list, hashes, snapshot, defragment ─────────► the same, once it knows what was acknowledged (ConfirmedCall)
  *   users and roles: changes ─► proposal; else ──────────► ReadIndex; passwords in the background
  *
  * "Leader only" elsewhere answers `not taken`: the gateway goes to the leader with it.
@@ -146,8 +146,12 @@ export class Requests {
       call.span = tracer.start(`member.${methodName(call.method)}`, call.trace, SpanKind.server);
       call.trace = call.span.context;
     }
-    if (isConfirmed(call.method)) this.confirm(call);
-    else this.admit(call);
+    if (isConfirmed(call.method)) {
+      this.confirm(call, () => {
+        call.standing = 'settled';
+        this.admit(call);
+      });
+    } else this.admit(call);
   }
 
   private admit(call: LinkCall): void {
@@ -159,11 +163,9 @@ export class Requests {
     }
   }
 
-  private confirm(call: LinkCall): void {
+  private confirm(call: LinkCall, goOn: () => void): void {
     const confirmed = new ConfirmedCall(call, () => {
-      if (call.done) return;
-      call.standing = 'settled';
-      this.admit(call);
+      if (!call.done) goOn();
     });
     this.confirming.push(confirmed);
     this.parts.reads.add(confirmed);
@@ -210,7 +212,9 @@ export class Requests {
       case Method.moveLeader:
         return cluster.moveLeader(call);
       case Method.memberList:
-        return readMemberList(call.body).linearizable ? this.parts.reads.add(call) : this.serveLater(call);
+        if (readMemberList(call.body).linearizable) return this.parts.reads.add(call);
+        // Clients of etcd before 3.5 cannot ask for more, and expect to see the member that they have just added.
+        return this.confirm(call, () => this.serveLater(call));
       case Method.backup:
         return backups.take(call);
       case Method.snapshot:

@@ -65,3 +65,23 @@ test('a watch gets every event once and in order, over the loss of any member', 
   expect(keys).toEqual(Array.from({ length: 30 }, (_, i) => `${i + 2} k${i}`));
   expect(readHeader(watch.received[0]!).revision).toBe(1);
 });
+
+test('whoever has added a member sees it in the list, though the member that is read from lags', () => {
+  const { cluster } = started(83);
+  const leader = cluster.waitForLeader();
+  const behind = cluster.nodes.find((node) => node !== leader)!;
+  const gateway = new SimGateway(cluster, 'g1', { homeUrl: `http://${behind.name}:2380` });
+  cluster.run(500);
+  const members = (): number =>
+    fields(gateway.call('/etcdserverpb.Cluster/MemberList', new Uint8Array(0)).body, 18).length;
+  expect(members()).toBe(3);
+  for (const node of cluster.nodes) cluster.network.setLink(node.name, behind.name, { delayMs: 300 });
+  // MemberAddRequest{peer_urls, is_learner}
+  const url = new TextEncoder().encode('http://new:2380');
+  const add = new Uint8Array([10, url.length, ...url, 16, 1]);
+  expect(gateway.call('/etcdserverpb.Cluster/MemberAdd', add)).toMatchObject({ code: 0, message: '' });
+  expect(members()).toBe(4);
+  // And while nobody leads, what this member has.
+  for (const node of cluster.nodes) if (node !== behind) cluster.crash(node);
+  expect(members()).toBe(4);
+});
