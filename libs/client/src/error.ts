@@ -54,9 +54,11 @@ export function canceled(): EtcdError {
   return new EtcdError(Code.canceled, 'context canceled');
 }
 
-// What grpc-js says of a call that found no connection, and what a gateway says of one that it has not passed on.
+// What grpc-js says of a call that found no connection, or whose stream was refused by the server or on a connection that
+// is being let go of (RFC 9113 §8.7), and what a gateway says of one that it has not passed on.
 const notSentTexts = [
   'No connection established',
+  'Stream refused by server',
   'Name resolution failed',
   'there is no address available',
   'there is no connection available',

@@ -36,6 +36,8 @@ export interface ConnectionEvents {
   onClose(reason: string): void;
 }
 
+const pingMark = { keepalive: 1, goodbye: 2 } as const;
+
 /**
  * The server's side of one HTTP/2 connection as a state machine: bytes in by `receive`, bytes out by `takeOutput`,
  * time by `tick`. Knows no socket; RFC 9113 sections are cited where they decide.
@@ -126,7 +128,7 @@ export class Connection {
       if (now - this.pingSentMs > this.options.keepaliveTimeoutMs) this.close('keepalive timeout');
     } else if (now - this.receivedMs >= this.options.keepaliveIntervalMs) {
       this.pingSentMs = now;
-      this.out.ping(1);
+      this.out.ping(pingMark.keepalive);
       this.announce();
     }
   }
@@ -142,7 +144,7 @@ export class Connection {
     this.draining = true;
     // First a GOAWAY that refuses nothing: requests already on their way here are still served.
     this.out.goAway(windowBytesMax, ErrorCode.noError, '');
-    this.out.ping(2);
+    this.out.ping(pingMark.goodbye);
     this.announce();
     if (this.streams.size === 0 && !this.settingsSeen) this.close('shutdown');
   }
@@ -449,7 +451,7 @@ export class Connection {
   private onPing(flags: number, id: number, data: Uint8Array, from: number, to: number): void {
     if (id !== 0) throw new ConnectionError(ErrorCode.protocolError, 'PING on a stream');
     if (to - from !== 8) throw new ConnectionError(ErrorCode.frameSizeError, 'PING is not 8 bytes long');
-    if ((flags & Flag.ack) !== 0) return this.onPingAnswer();
+    if ((flags & Flag.ack) !== 0) return this.onPingAnswer(data[to - 1]!);
     this.spendIdleFrame();
     this.out.header(8, FrameType.ping, Flag.ack, 0);
     this.out.raw(data.slice(from, to));
@@ -459,9 +461,9 @@ export class Connection {
     }
   }
 
-  private onPingAnswer(): void {
+  private onPingAnswer(mark: number): void {
     this.pingSentMs = 0;
-    if (!this.draining || this.finalGoAwaySent) return;
+    if (mark !== pingMark.goodbye || !this.draining || this.finalGoAwaySent) return;
     this.finalGoAwaySent = true;
     this.out.goAway(this.lastStreamId, ErrorCode.noError, '');
     this.announce();

@@ -450,6 +450,20 @@ test('shutdown lets the requests under way finish', () => {
   expect(peer.closed).toBe('shutdown');
 });
 
+test('a shutdown waits for the answer to its own ping, not to one that was under way', () => {
+  const peer = new Peer({ keepaliveIntervalMs: 1_000 });
+  peer.say(frame(1, endHeaders | endStream, 1, post));
+  peer.now += 1_001;
+  peer.connection.tick();
+  const keepalive = frames(peer.connection.takeOutput()).find((f) => f.type === 6)!;
+  peer.connection.shutdown();
+  const ping = frames(peer.connection.takeOutput()).find((f) => f.type === 6)!;
+  expect(Peer.goAway(peer.say(frame(6, 1, 0, keepalive.body)))).toBeUndefined();
+  peer.say(frame(1, endHeaders | endStream, 3, post));
+  expect(peer.requests).toHaveLength(2);
+  expect(Peer.goAway(peer.say(frame(6, 1, 0, ping.body)))).toBe(ErrorCode.noError);
+});
+
 test('a silent client is asked and then let go', () => {
   const peer = new Peer({ keepaliveIntervalMs: 1_000, keepaliveTimeoutMs: 500 });
   peer.now += 1_001;
