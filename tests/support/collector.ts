@@ -10,8 +10,8 @@ export type { CollectedSpan } from './otlp.ts';
 export interface CollectorOptions {
   /** Takes what comes, in place of keeping it in `spans`. */
   readonly onSpans?: (spans: CollectedSpan[]) => void;
-  /** Counts bytes and answers, without looking into what comes: for measurements. */
-  readonly blind?: boolean;
+  /** For gRPC: its certificate and key, in PEM. */
+  readonly tls?: { readonly cert: string; readonly key: string };
 }
 
 interface ExportCall {
@@ -54,7 +54,8 @@ export class Collector {
     this.options = options;
   }
 
-  async start(): Promise<void> {
+  /** `port` of gRPC; 0: any. */
+  async start(port = 0): Promise<void> {
     const identity = (b: Buffer): Buffer => b;
     this.server.register(
       exportPath,
@@ -69,12 +70,12 @@ export class Collector {
       identity,
       'unary',
     );
-    const port = await new Promise<number>((resolve, reject) => {
-      this.server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
-        error === null ? resolve(bound) : reject(error),
+    const bound = await new Promise<number>((resolve, reject) => {
+      this.server.bindAsync(`127.0.0.1:${port}`, credentialsOf(this.options.tls), (error, at) =>
+        error === null ? resolve(at) : reject(error),
       );
     });
-    this.address = `127.0.0.1:${port}`;
+    this.address = `127.0.0.1:${bound}`;
     await this.startHttp();
   }
 
@@ -115,13 +116,18 @@ export class Collector {
     this.exports++;
     this.bytes += request.length;
     if (this.refusing) return false;
-    if (this.options.blind === true) return true;
     this.headers.push(headers);
     const spans = spansOf(request);
     if (this.options.onSpans !== undefined) this.options.onSpans(spans);
     else this.spans.push(...spans);
     return true;
   }
+}
+
+function credentialsOf(tls: CollectorOptions['tls']): ServerCredentials {
+  if (tls === undefined) return ServerCredentials.createInsecure();
+  const pair = { cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) };
+  return ServerCredentials.createSsl(null, [pair]);
 }
 
 function plain(headers: IncomingHttpHeaders | Record<string, string | Buffer>): Record<string, string> {

@@ -35,7 +35,10 @@ function cpuNs(): number {
 }
 
 function drain(): void {
-  for (let batch = queue.take(8_192); batch !== undefined; batch = queue.take(8_192)) message.encode(batch);
+  for (let batch = queue.take(8_192); batch !== undefined; batch = queue.take(8_192)) {
+    message.encode(batch);
+    queue.release(batch);
+  }
 }
 
 /** Nanoseconds of CPU for each put. */

@@ -9,7 +9,8 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Collector, tracingFlags } from '../../tests/support/collector.ts';
+import { tracingFlags } from '../../tests/support/collector.ts';
+import { BlindCollector } from './blind-collector.ts';
 import { type Generator, loadGenerator, runLoad } from './load.ts';
 import { reportAll } from './profile.ts';
 import { median } from './results.ts';
@@ -80,7 +81,7 @@ function variants(): Variant[] {
 
 /** One turn of a variant on a cluster of its own. */
 async function measure(variant: Variant, workload: Workload, generator: Generator): Promise<Turn> {
-  const collector = new Collector({ blind: true });
+  const collector = new BlindCollector();
   await collector.start();
   const dir = join(root, '.cache', 'bench', `tracing-${process.pid}-${variant.name.replace(/\W/g, '')}`);
   const tracing = tracingFlags(collector.address, (variant.sampled ?? 0) * 10_000);

@@ -1,6 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type Log, MetricRegistry, renderMetrics, SpanKind } from '@quoin/base';
-import { startTelemetry, type Telemetry, tracingConfig } from '@quoin/platform';
+import { issueCertificate, startTelemetry, type Telemetry, tracingConfig } from '@quoin/platform';
 import fc from 'fast-check';
 import { afterEach, expect, test } from 'vitest';
 import { type CollectedSpan, Collector } from '../../../tests/support/collector.ts';
@@ -258,6 +261,32 @@ test('OTLP over HTTP: below the path of the endpoint, with headers, compressed',
   expect(lines).toEqual([]);
 });
 
+test('gRPC over TLS, compressed: a collector whose certificate we know gets all, another nothing', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'quoin-telemetry-'));
+  closers.push(() => rmSync(dir, { recursive: true, force: true }));
+  const [notBefore, notAfter] = [new Date(Date.now() - 86_400_000), new Date(Date.now() + 86_400_000)];
+  const [ours, others] = ['ours', 'others'].map((commonName) => {
+    const ca = issueCertificate({ commonName, isCa: true, notBefore, notAfter });
+    const server = issueCertificate({ commonName: 'c', hosts: ['127.0.0.1'], notBefore, notAfter }, ca);
+    writeFileSync(join(dir, commonName), ca.certificatePem);
+    return { cert: server.certificatePem, key: server.keyPem };
+  });
+  for (const tls of [ours!, others!]) {
+    const collector = await collect({ tls });
+    const { telemetry, lines } = await start(undefined, 1_000_000, {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `https://${collector.address}`,
+      OTEL_EXPORTER_OTLP_CERTIFICATE: join(dir, 'ours'),
+      OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
+    });
+    telemetry.edge(path, none, 'p')!.end(0, '');
+    await telemetry.shutdown();
+    expect(collector.spans).toHaveLength(tls === ours ? 2 : 0);
+    expect(lines.map((line) => line.slice(0, 30))).toEqual(
+      tls === ours ? [] : ['warn traces cannot be exported'],
+    );
+  }
+});
+
 test('headers go with gRPC, too', async () => {
   const collector = await collect();
   const env = {
@@ -268,6 +297,18 @@ test('headers go with gRPC, too', async () => {
   telemetry.edge(path, none, 'p')!.end(0, '');
   await telemetry.shutdown();
   expect(collector.headers[0]).toMatchObject({ tenant: 't' });
+});
+
+test('a header that gRPC cannot carry is one warning, and nothing else', async () => {
+  const collector = await collect();
+  const { telemetry, lines } = await start(collector.address, 1_000_000, {
+    OTEL_EXPORTER_OTLP_HEADERS: 'not%20a name=x',
+    OTEL_BSP_SCHEDULE_DELAY: '20',
+  });
+  telemetry.edge(path, none, '')!.end(0, '');
+  await expect.poll(() => lines.length, { timeout: 10_000 }).toBe(1);
+  expect(lines[0]).toMatch(/^warn traces cannot be exported/);
+  expect(collector.spans).toEqual([]);
 });
 
 test('limits of a span and of an export hold, and what they cut is counted', async () => {
@@ -358,6 +399,26 @@ test.each(['nobody', 'somebody who never answers', 'somebody who refuses'])(
   },
   30_000,
 );
+
+test('a collector that was started again gets what comes then', async () => {
+  const first = await collect();
+  const { telemetry } = await start(first.address, 1_000_000, { OTEL_BSP_SCHEDULE_DELAY: '20' });
+  telemetry.edge(path, none, '')!.end(0, '');
+  await expect.poll(() => first.spans.length, { timeout: 10_000 }).toBe(2);
+  first.stop();
+  const second = new Collector();
+  await second.start(Number(first.address.split(':')[1]));
+  closers.push(() => second.stop());
+  await expect
+    .poll(
+      () => {
+        telemetry.edge(path, none, '')!.end(0, '');
+        return second.spans.length;
+      },
+      { timeout: 20_000 },
+    )
+    .toBeGreaterThan(0);
+}, 30_000);
 
 test('when the collector is back, spans arrive again, and one line says what was lost', async () => {
   const collector = await collect();

@@ -1,18 +1,18 @@
-/** The way to a collector: opentelemetry-js' own exporters, given messages that are encoded already. */
+/** The way to a collector, for messages that are encoded already: over gRPC our own, over HTTP opentelemetry-js'. */
 import { readFileSync } from 'node:fs';
 import { DiagLogLevel, diag } from '@opentelemetry/api';
 import type { Log } from '@quoin/base';
 import type { TracingConfig } from '../config/tracing-config.ts';
+import { type CollectorCertificates, OtlpGrpc } from './otlp-grpc.ts';
 import type { OtlpMessage } from './otlp-message.ts';
 import type { SpanBatch } from './span-queue.ts';
 
 export interface OtlpTransport {
-  /** `cb` gets what went wrong, or undefined; within the configured time. */
+  /** One at a time. `cb` gets what went wrong, or undefined; within the configured time. */
   send(batch: SpanBatch, cb: (problem: string | undefined) => void): void;
   close(): void;
 }
 
-const grpcPath = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 /** The exporter sends one message after the other. */
 const concurrencyLimit = 2;
 
@@ -22,6 +22,13 @@ export async function openTransport(
   message: OtlpMessage,
   log: Log,
 ): Promise<OtlpTransport> {
+  if (config.protocol === 'grpc') {
+    const grpc = new OtlpGrpc(config, certificates(config));
+    return {
+      send: (batch, cb) => grpc.send(message.encode(batch), renewing(message, cb)),
+      close: () => grpc.close(),
+    };
+  }
   listen(log);
   const serializer = {
     serializeRequest: (batch: SpanBatch) => message.encode(batch),
@@ -29,17 +36,25 @@ export async function openTransport(
     deserializeResponse: () => undefined,
   };
   const counter = { name: 'span' as const, countItems: (batch: SpanBatch) => batch.spans };
-  const delegate = await (config.protocol === 'grpc'
-    ? grpcDelegate(config, serializer, counter)
-    : httpDelegate(config, serializer, counter));
+  const delegate = await httpDelegate(config, serializer, counter);
   return {
-    send: (batch, cb) =>
+    send: (batch, cb) => {
+      const done = renewing(message, cb);
       delegate.export(batch, ({ code, error }) =>
-        cb(code === 0 ? undefined : (error?.message ?? 'unknown error')),
-      ),
+        done(code === 0 ? undefined : (error?.message ?? 'unknown error')),
+      );
+    },
     close: () => {
       delegate.shutdown().catch(() => {});
     },
+  };
+}
+
+/** What failed, by its time perhaps, may be on its way yet: its buffer is not written again. */
+function renewing(message: OtlpMessage, cb: (problem: string | undefined) => void) {
+  return (problem: string | undefined): void => {
+    if (problem !== undefined) message.renew();
+    cb(problem);
   };
 }
 
@@ -58,37 +73,6 @@ interface Serializer {
 interface Counter {
   readonly name: 'span';
   countItems(batch: SpanBatch): number;
-}
-
-async function grpcDelegate(config: TracingConfig, serializer: Serializer, counter: Counter) {
-  const { createOtlpGrpcExportDelegate } = await import('@opentelemetry/otlp-grpc-exporter-base');
-  const { credentials, Metadata } = await import('@grpc/grpc-js');
-  const { ca, cert, key } = certificates(config);
-  const url = new URL(config.url);
-  const options = {
-    url: url.host,
-    timeoutMillis: config.exportTimeoutMs,
-    concurrencyLimit,
-    compression: config.compression,
-    metadata: () => {
-      const metadata = new Metadata();
-      for (const [name, value] of Object.entries(config.headers)) metadata.set(name, value);
-      return metadata;
-    },
-    credentials: () =>
-      url.protocol === 'https:'
-        ? credentials.createSsl(ca ?? null, key ?? null, cert ?? null)
-        : credentials.createInsecure(),
-  };
-  return createOtlpGrpcExportDelegate(
-    options,
-    serializer,
-    'otlp_grpc_span_exporter',
-    counter,
-    undefined,
-    'TraceExportService',
-    grpcPath,
-  );
 }
 
 async function httpDelegate(config: TracingConfig, serializer: Serializer, counter: Counter) {
@@ -112,7 +96,7 @@ async function httpDelegate(config: TracingConfig, serializer: Serializer, count
   return createOtlpHttpExportDelegate(options, serializer, 'otlp_http_span_exporter', counter, undefined);
 }
 
-function certificates(config: TracingConfig): Partial<Record<'ca' | 'cert' | 'key', Buffer>> {
+function certificates(config: TracingConfig): CollectorCertificates {
   const read = (file: string): Buffer | undefined => (file === '' ? undefined : readFileSync(file));
   const { caFile, certFile, keyFile } = config;
   const found = { ca: read(caFile), cert: read(certFile), key: read(keyFile) };

@@ -133,6 +133,7 @@ export class SpanExporter {
     this.sending = true;
     this.transport.send(batch, (problem) => {
       this.sending = false;
+      this.queue.release(batch);
       if (problem === undefined) this.taken(batch.spans);
       else this.failed(batch.spans, problem);
       if (this.closing !== undefined && problem !== undefined) this.closing();

@@ -6,8 +6,9 @@
  *       └─ over the bounds ──► dropped, counted
  *
  * A span is written once, when it is over, into a buffer that goes out as it is: no object lives until the next export,
- * so that a burst of spans is no work for the garbage collector. What is written are elements of
- * `opentelemetry.proto.trace.v1.ScopeSpans.spans`.
+ * so that a burst of spans is no work for the garbage collector. Nor are the buffers: what was exported comes back by
+ * `release` and is written again, because V8 collects all garbage after so many bytes of new ones. What is written are
+ * elements of `opentelemetry.proto.trace.v1.ScopeSpans.spans`.
  */
 import { type SpanAttributes, SpanKind, traceContextBytes, utf8 } from '@quoin/base';
 import { putUint } from '@quoin/contracts';
@@ -25,15 +26,23 @@ export interface SpanLimits {
   readonly textMax: number;
 }
 
+/** Spans for one export; its bytes are to be read before it is given back to `release`. */
 export interface SpanBatch {
-  readonly chunks: readonly Uint8Array[];
+  readonly chunks: readonly SpanChunk[];
   readonly spans: number;
   readonly bytes: number;
 }
 
-interface Chunk {
+export interface SpanChunk {
   readonly bytes: Uint8Array;
   readonly spans: number;
+  readonly buffer: ChunkBuffer;
+}
+
+interface ChunkBuffer {
+  readonly bytes: Uint8Array;
+  /** That were cut from it and are not released. */
+  chunks: number;
 }
 
 /** What `SpanQueue.write` is told about one span. */
@@ -57,6 +66,9 @@ export interface SpanFields {
 }
 
 const chunkBytes = 128 << 10;
+/** So many are kept for what comes next: as many as one export of 8,192 spans has, twice. */
+const freeMax = 16;
+const noBuffer: ChunkBuffer = { bytes: new Uint8Array(0), chunks: 0 };
 /** Ids, times and their tags; the lengths of the whole. */
 const fixedBytes = 4 + 18 + 10 + 10 + 9 + 9 + 8;
 const linkBytes = 2 + 18 + 10;
@@ -78,10 +90,14 @@ export class SpanQueue {
   private readonly keys = new Map<string, Uint8Array>();
   /** Microseconds from the Unix epoch to the origin of monotonic time. */
   private originUs: number;
-  private chunks: Chunk[] = [];
+  private chunks: SpanChunk[] = [];
   private chunkSpans = 0;
   private chunksBytes = 0;
-  private buffer = new Uint8Array(0);
+  private filling = noBuffer;
+  private readonly free: ChunkBuffer[] = [];
+  /** The bytes of `filling`, of which the chunk being filled begins at `cutAt`. */
+  private buffer = noBuffer.bytes;
+  private cutAt = 0;
   private at = 0;
   /** Where the span being written begins. */
   private from = 0;
@@ -101,7 +117,7 @@ export class SpanQueue {
   }
 
   get bytes(): number {
-    return this.chunksBytes + this.at;
+    return this.chunksBytes + this.at - this.cutAt;
   }
 
   /** Follows a wall clock that was set; small corrections would only make spans of one trace disagree. */
@@ -165,18 +181,26 @@ export class SpanQueue {
   /** Up to `spansMax` spans, at least one chunk of them; undefined when there are none. */
   take(spansMax: number): SpanBatch | undefined {
     if (this.spans > 0 && this.chunkSpans < spansMax) this.cut();
-    const chunks: Uint8Array[] = [];
+    const chunks: SpanChunk[] = [];
     let spans = 0;
     let bytes = 0;
     while (this.chunks.length > 0 && (spans === 0 || spans + this.chunks[0]!.spans <= spansMax)) {
       const chunk = this.chunks.shift()!;
-      chunks.push(chunk.bytes);
+      chunks.push(chunk);
       spans += chunk.spans;
       bytes += chunk.bytes.length;
     }
     this.chunkSpans -= spans;
     this.chunksBytes -= bytes;
     return spans === 0 ? undefined : { chunks, spans, bytes };
+  }
+
+  /** The batch has left, or is lost: nobody reads its bytes any more. */
+  release(batch: SpanBatch): void {
+    for (const { buffer } of batch.chunks) {
+      buffer.chunks--;
+      if (buffer !== this.filling) this.keep(buffer);
+    }
   }
 
   /** Begins a span; false when there is no room. `keepLast`: the last one stays what it is. */
@@ -196,10 +220,7 @@ export class SpanQueue {
       this.dropped++;
       return false;
     }
-    if (this.buffer.length - this.at < need) {
-      if (this.spans > 0) this.cut();
-      this.buffer = new Uint8Array(Math.max(chunkBytes, need));
-    }
+    if (this.buffer.length - this.at < need) this.nextBuffer(need);
     const { buffer, last } = this;
     this.from = this.at;
     let at = this.at;
@@ -223,7 +244,8 @@ export class SpanQueue {
       for (let i = 0; i < 8; i++) last[16 + i] = buffer[at + i]!;
     }
     at += 8;
-    buffer.set(prefix, at);
+    // A call of `set` costs more than some twenty bytes do.
+    for (let i = 0; i < prefix.length; i++) buffer[at + i] = prefix[i]!;
     this.at = at + prefix.length;
     return true;
   }
@@ -237,13 +259,31 @@ export class SpanQueue {
   }
 
   private cut(): void {
-    const bytes = this.buffer.subarray(0, this.at);
-    this.chunks.push({ bytes, spans: this.spans });
+    const bytes = this.buffer.subarray(this.cutAt, this.at);
+    this.filling.chunks++;
+    this.chunks.push({ bytes, spans: this.spans, buffer: this.filling });
     this.chunkSpans += this.spans;
     this.chunksBytes += bytes.length;
-    this.buffer = this.buffer.subarray(this.at);
-    this.at = 0;
+    this.cutAt = this.at;
     this.spans = 0;
+  }
+
+  private nextBuffer(need: number): void {
+    if (this.spans > 0) this.cut();
+    const full = this.filling;
+    this.filling =
+      need <= chunkBytes && this.free.length > 0
+        ? this.free.pop()!
+        : { bytes: new Uint8Array(Math.max(chunkBytes, need)), chunks: 0 };
+    this.keep(full);
+    this.buffer = this.filling.bytes;
+    this.cutAt = 0;
+    this.at = 0;
+  }
+
+  private keep(buffer: ChunkBuffer): void {
+    if (buffer.chunks > 0 || buffer.bytes.length !== chunkBytes || this.free.length >= freeMax) return;
+    this.free.push(buffer);
   }
 
   private times(startMs: number, endMs: number): void {
@@ -256,21 +296,22 @@ export class SpanQueue {
   /** Microseconds fit a double exactly, nanoseconds would not. */
   private nanoseconds(monotonicMs: number): void {
     const us = this.originUs + Math.round(monotonicMs * 1_000);
-    const usLow = us % 0x1_0000_0000;
-    const product = usLow * 1_000;
-    const low = product % 0x1_0000_0000;
-    const high = ((us - usLow) / 0x1_0000_0000) * 1_000 + (product - low) / 0x1_0000_0000;
-    this.word(low);
-    this.word(high);
-  }
-
-  private word(word: number): void {
+    // Not by `%`: that of doubles is a call out of compiled code.
+    const usHigh = Math.floor(us / 0x1_0000_0000);
+    const product = (us - usHigh * 0x1_0000_0000) * 1_000;
+    const carry = Math.floor(product / 0x1_0000_0000);
+    const low = product - carry * 0x1_0000_0000;
+    const high = usHigh * 1_000 + carry;
     const { buffer, at } = this;
-    buffer[at] = word;
-    buffer[at + 1] = word >>> 8;
-    buffer[at + 2] = word >>> 16;
-    buffer[at + 3] = word >>> 24;
-    this.at = at + 4;
+    buffer[at] = low;
+    buffer[at + 1] = low >>> 8;
+    buffer[at + 2] = low >>> 16;
+    buffer[at + 3] = low >>> 24;
+    buffer[at + 4] = high;
+    buffer[at + 5] = high >>> 8;
+    buffer[at + 6] = high >>> 16;
+    buffer[at + 7] = high >>> 24;
+    this.at = at + 8;
   }
 
   private varint(value: number): void {

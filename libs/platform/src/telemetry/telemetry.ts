@@ -1,10 +1,10 @@
 /**
  * OpenTelemetry behind base's `Tracer` port, and the decision at the edge which requests are traced.
  *
- *     edge ──sampled──► OtlpTracer ──bytes──► SpanQueue (bounded) ──► SpanExporter ──► opentelemetry-js' OTLP exporters
+ *     edge ──sampled──► OtlpTracer ──bytes──► SpanQueue (bounded) ──► SpanExporter ──► collector
  *
- * Spans are recorded by our own light code, because a put has two dozen of them; opentelemetry-js brings them to the
- * collector. It is loaded only when tracing is on. A collector that is slow or gone costs dropped spans, never a request.
+ * Spans are recorded by our own light code, because a put has two dozen of them. What exports them is loaded only when
+ * tracing is on. A collector that is slow or gone costs dropped spans, never a request.
  */
 import { type Log, type MetricRegistry, SpanKind, type Tracer } from '@quoin/base';
 import type { TracingConfig } from '../config/tracing-config.ts';
