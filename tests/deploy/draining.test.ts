@@ -1,11 +1,44 @@
 /** How a gateway lets go of its clients: at a stop, and of connections that are old. */
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:http2';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Client } from '@quoin/client';
 import { afterEach, expect, test } from 'vitest';
+import { Child } from '../support/child.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
+import { freePorts } from '../support/ports.ts';
 
 let cluster: Cluster | undefined;
-afterEach(() => cluster?.stop());
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  await cluster?.stop();
+  cluster = undefined;
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+/** All roles in one process, with its metrics on the last of `ports`. */
+function quoin(ports: readonly number[], ...more: string[]): Child {
+  const dir = mkdtempSync(join(tmpdir(), 'quoin-draining-'));
+  closers.push(() => rmSync(dir, { recursive: true, force: true }));
+  const [client, peer, metrics] = ports.map((port) => `http://127.0.0.1:${port}`);
+  const args = [
+    `--data-dir=${dir}`,
+    `--listen-client-urls=${client}`,
+    `--advertise-client-urls=${client}`,
+    `--listen-peer-urls=${peer}`,
+    `--initial-advertise-peer-urls=${peer}`,
+    `--initial-cluster=default=${peer}`,
+    `--listen-metrics-urls=${metrics}`,
+    ...more,
+  ];
+  const readyText = 'ready to serve client requests';
+  const child = new Child({ name: 'quoin', script: 'apps/quoin/src/main.ts', args, readyText });
+  closers.push(() => child.stop());
+  child.start();
+  return child;
+}
 
 const start = async (...gatewayArgs: string[]): Promise<Cluster> => {
   cluster = await startCluster({ members: 1, gateways: 1, gatewayArgs });
@@ -53,6 +86,27 @@ test('a stop: not ready at once, serving for the delay, then gone', async () => 
   } finally {
     client.close();
   }
+}, 60_000);
+
+test('a stop of all roles in one process: its metrics port says so, too, as long as it serves', async () => {
+  const ports = await freePorts(3);
+  const node = quoin(ports, '--shutdown-delay=5s');
+  await node.ready(30_000);
+  const ready = async (port: number) => (await fetch(`http://127.0.0.1:${port}/readyz`)).status;
+  expect(await ready(ports[2]!)).toBe(200);
+  const gone = node.stop(30_000);
+  await expect.poll(() => ready(ports[0]!), { timeout: 4_500 }).toBe(503);
+  expect(await ready(ports[2]!)).toBe(503);
+  expect(await gone).toBe('exit code 0');
+}, 60_000);
+
+test('a start that fails does not wait for clients that it never had', async () => {
+  const ports = await freePorts(3);
+  const holder = createServer();
+  await new Promise<void>((resolve) => holder.listen(ports[2], '127.0.0.1', resolve));
+  closers.push(() => holder.close());
+  const node = quoin(ports, '--shutdown-delay=1h');
+  await expect(node.ready(30_000)).rejects.toThrow('address already in use');
 }, 60_000);
 
 test('an old connection is asked to move on, and cut after the grace; clients and watches do not notice', async () => {

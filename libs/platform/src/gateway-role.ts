@@ -33,6 +33,8 @@ export interface GatewayRole {
   readonly clientPorts: readonly number[];
   /** Resolves once a leader is known and a member serves reads. */
   ready(): Promise<void>;
+  /** Says from now on that it is not ready, and serves for `delayMs` whoever has not noticed yet. */
+  drain(delayMs: number): Promise<void>;
   /** Refuses new calls, answers those under way within a bound, closes. */
   stop(): Promise<void>;
 }
@@ -175,10 +177,13 @@ export async function startGateway(
         }, readyPollMs);
         poll.unref();
       }),
+    drain: async (delayMs) => {
+      gateway.drain();
+      if (delayMs > 0) await setTimeout(delayMs);
+    },
     stop: async () => {
       endRecords();
       gateway.drain();
-      if (config.shutdownDelayMs > 0) await setTimeout(config.shutdownDelayMs);
       burden.stop();
       listener.close();
       // Clients go on elsewhere by themselves with what they have not sent yet.

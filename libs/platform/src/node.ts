@@ -69,7 +69,8 @@ export async function startGatewayNode(config: NodeConfig, log: Logger): Promise
     stopDelayMs: config.shutdownDelayMs,
     stop: async () => {
       watch.stop();
-      // Last: what asks whether it is ready is to hear that it is not.
+      // Metrics last: what asks whether it is ready is to hear that it is not.
+      await gateway.drain(config.shutdownDelayMs);
       await gateway.stop();
       stopMetrics();
     },
@@ -111,8 +112,9 @@ export async function startQuoinNode(config: NodeConfig, log: Logger): Promise<N
     stopDelayMs: config.shutdownDelayMs,
     stop: async () => {
       watch.stop();
-      stopMetrics();
+      await gateway.drain(config.shutdownDelayMs);
       await gateway.stop();
+      stopMetrics();
       await member.stop();
       dir.release();
     },
