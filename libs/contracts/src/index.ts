@@ -107,6 +107,7 @@ export {
   type WatchResponseFlags,
   writeCompactionResponse,
   writeDeleteRangeResponse,
+  writeHeaderField,
   writeLeaseGrantResponse,
   writeLeaseKeepAliveResponse,
   writeLeaseLeasesResponse,
@@ -116,6 +117,7 @@ export {
   writeRangeResponse,
   writeRangeStreamResponse,
   writeTxnResponse,
+  writeWatchIdField,
   writeWatchResponse,
 } from './responses.ts';
 export {

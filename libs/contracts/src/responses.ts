@@ -82,8 +82,8 @@ function beginWithHeader(header: ResponseHeader, moreBytes: number): void {
   writer.pos = putHeader(writer.buffer, writer.pos, header);
 }
 
-/** Of a response that has nothing but a header: compaction, lease revoke. */
-function writeHeaderOnly(header: ResponseHeader): Uint8Array {
+/** Field 1: where a response begins, and all of one that has nothing else (compaction, lease revoke). */
+export function writeHeaderField(header: ResponseHeader): Uint8Array {
   beginWithHeader(header, 0);
   return writer.finish();
 }
@@ -436,7 +436,7 @@ function writeRevisionHeader(revision: number): void {
 }
 
 export function writeCompactionResponse(header: ResponseHeader): Uint8Array {
-  return writeHeaderOnly(header);
+  return writeHeaderField(header);
 }
 
 /** `ttl` in seconds, as granted. */
@@ -445,7 +445,7 @@ export function writeLeaseGrantResponse(header: ResponseHeader, id: bigint, ttl:
 }
 
 export function writeLeaseRevokeResponse(header: ResponseHeader): Uint8Array {
-  return writeHeaderOnly(header);
+  return writeHeaderField(header);
 }
 
 /** `ttl` in seconds; 0: no such lease. */
@@ -498,6 +498,22 @@ export interface WatchResponseFlags {
 }
 
 const noFlags: WatchResponseFlags = Object.freeze({});
+
+/** Of most watches: streams count theirs from 0. */
+const smallWatchIds = Array.from({ length: 256 }, (_, id) => encodeWatchId(id));
+
+function encodeWatchId(watchId: WatchId): Uint8Array {
+  writer.begin(16);
+  if (typeof watchId === 'number') writer.int(16, watchId);
+  else writer.id(16, watchId);
+  // The slab of the writer would live as long as the piece.
+  return writer.finish().slice();
+}
+
+/** WatchResponse.watch_id, between the header and the events. */
+export function writeWatchIdField(watchId: WatchId): Uint8Array {
+  return (typeof watchId === 'number' ? smallWatchIds[watchId] : undefined) ?? encodeWatchId(watchId);
+}
 
 /** Pieces of a WatchResponse. `events` are encoded mvccpb.Event. `watchId` −1: all watches of the stream (progress). */
 export function writeWatchResponse(

@@ -35,6 +35,7 @@ import {
   uintSize,
   writeCompactionResponse,
   writeDeleteRangeResponse,
+  writeHeaderField,
   writeLeaseGrantResponse,
   writeLeaseKeepAliveResponse,
   writeLeaseLeasesResponse,
@@ -44,9 +45,12 @@ import {
   writeRangeResponse,
   writeRangeStreamResponse,
   writeTxnResponse,
+  writeWatchIdField,
   writeWatchResponse,
 } from '../src/index.ts';
 import { anyBytes, anyCounter, anyInt64, anyText, anyUint64, wire } from './wire-arbitrary.ts';
+
+const noHeader: ResponseHeader = { clusterId: 0n, memberId: 0n, revision: 0, raftTerm: 0 };
 
 const header: fc.Arbitrary<ResponseHeader> = fc.record({
   clusterId: fc.oneof(fc.constant(7n), anyUint64),
@@ -387,7 +391,13 @@ test('watch responses', () => {
       events: kvs.map((kv) => ({ kv: kvInit(kv) })),
     };
     const events = kvs.map((kv) => encodeEvent(0, kvBytes(kv), undefined));
-    same(concatBytes(writeWatchResponse(h, id, events, given)), generated(WatchResponseSchema, expected));
+    const whole = concatBytes(writeWatchResponse(h, id, events, given));
+    same(whole, generated(WatchResponseSchema, expected));
+    // The same, put together of what is encoded once for all watchers and once for all events.
+    const plain = concatBytes(writeWatchResponse(h, id, events));
+    const head = concatBytes([writeHeaderField(h), writeWatchIdField(id)]);
+    same(plain.subarray(0, head.length), head);
+    same(plain.subarray(head.length), concatBytes(writeWatchResponse(noHeader, 0, events)).subarray(2));
   });
 });
 

@@ -222,7 +222,7 @@ export class CatchUp {
 
   private send(watcher: Watcher, chunk: EventChunk): void {
     if (chunk.wires.length === 0) return;
-    watcher.sink.sendEvents(watcher, chunk, this.hub.core.header(Math.max(this.hub.revision, chunk.to)));
+    watcher.sink.sendEvents(watcher, chunk, this.hub.headerOf(chunk));
     this.hub.metrics.events.inc(chunk.wires.length);
   }
 

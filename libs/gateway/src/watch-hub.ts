@@ -3,9 +3,9 @@ import {
   type FeedBatch,
   type FeedRevision,
   Method,
-  type ResponseHeader,
   readCompactionRequest,
   WireWriter,
+  writeHeaderField,
 } from '@quoin/contracts';
 import type { GatewayCore } from './core.ts';
 import { EventRing } from './event-ring.ts';
@@ -19,7 +19,7 @@ import { WatchTraces } from './watch-traces.ts';
 import { type Interest, interestName, type Watcher, WatcherState, WatchGroup } from './watcher.ts';
 
 /** How long one turn may send events. */
-const fanOutSliceMs = 6;
+const fanOutSliceMs = 3;
 
 /** Sends between two looks at the clock. */
 const fanOutStride = 64;
@@ -37,7 +37,8 @@ interface Feed {
 interface Delivery {
   readonly group: WatchGroup;
   readonly chunk: EventChunk;
-  readonly header: ResponseHeader;
+  /** Encoded. */
+  readonly header: Uint8Array;
   readonly watchers: Iterator<Watcher>;
 }
 
@@ -236,6 +237,11 @@ export class WatchHub {
     return Math.max(link.state?.revision ?? 0, this.feed?.link === link ? this.feed.reached : 0);
   }
 
+  /** What the responses with these events begin with, made once for all watchers. */
+  headerOf(chunk: EventChunk): Uint8Array {
+    return writeHeaderField(this.core.header(Math.max(this.revision, chunk.to)));
+  }
+
   compactedAway(watcher: Watcher, compactRevision: number): void {
     if (watcher.state === WatcherState.closed) return;
     this.remove(watcher);
@@ -377,7 +383,7 @@ export class WatchHub {
 
   private pumpLater(): void {
     this.pumping = true;
-    this.core.ports.timers.after(0, () => this.pump());
+    this.core.later(() => this.pump());
   }
 
   private take(batch: FeedBatch): void {
@@ -421,8 +427,7 @@ export class WatchHub {
     const chunk = group.pending;
     if (chunk === undefined) return;
     group.pending = undefined;
-    const header = this.core.header(Math.max(this.revision, chunk.to));
-    this.deliveries.push({ group, chunk, header, watchers: group.synced.values() });
+    this.deliveries.push({ group, chunk, header: this.headerOf(chunk), watchers: group.synced.values() });
   }
 
   /** True: all have it. */
@@ -436,7 +441,7 @@ export class WatchHub {
     }
   }
 
-  private deliver(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void {
+  private deliver(watcher: Watcher, chunk: EventChunk, header: Uint8Array): void {
     // Joined after this chunk was made.
     if (watcher.next > chunk.to) return;
     if (watcher.sink.congested) {

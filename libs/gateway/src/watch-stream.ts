@@ -2,7 +2,6 @@ import { compareBytes, copyBytes, emptyBytes, type Timer } from '@quoin/base';
 import {
   codeName,
   etcdErrors,
-  type ResponseHeader,
   type RpcStatus,
   readWatchRequest,
   type WatchCreateRequestView,
@@ -10,6 +9,7 @@ import {
   type WatchRequestView,
   type WatchResponseFlags,
   watchCancelReasons,
+  writeWatchIdField,
   writeWatchResponse,
 } from '@quoin/contracts';
 import { type Authority, type Caller, rangeDenied } from '@quoin/contracts/auth';
@@ -27,6 +27,9 @@ const noWatchId = -1;
 const progressJitter = 0.1;
 
 const noEvents: readonly Uint8Array[] = [];
+
+/** WatchResponse.fragment, field 7: true. */
+const fragmentField = Uint8Array.of(56, 1);
 
 /** Watch: any number of watchers on one stream of one client. */
 export class WatchStream implements StreamHandler, WatchSink {
@@ -67,12 +70,13 @@ export class WatchStream implements StreamHandler, WatchSink {
 
   // Of the hub.
 
-  sendEvents(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void {
+  sendEvents(watcher: Watcher, chunk: EventChunk, header: Uint8Array): void {
     watcher.busy = true;
     const limit = this.core.config.maxRequestBytes + grpcOverheadBytes;
+    const id = writeWatchIdField(watcher.id);
     if (watcher.fragment && chunk.bytes >= limit && chunk.wires.length > 1)
-      this.sendFragments(watcher, chunk, header);
-    else this.sendRaw([...writeWatchResponse(header, watcher.id, noEvents), ...chunk.pieces()]);
+      this.sendFragments(id, chunk, header);
+    else this.sendRaw([header, id, ...chunk.pieces()]);
   }
 
   sendCompacted(watcher: Watcher, compactRevision: number): void {
@@ -290,14 +294,14 @@ export class WatchStream implements StreamHandler, WatchSink {
   }
 
   /** Pieces below the limit, of one event at least; all but the last say that more follows. */
-  private sendFragments(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void {
+  private sendFragments(id: Uint8Array, chunk: EventChunk, header: Uint8Array): void {
     const limit = this.core.config.maxRequestBytes + grpcOverheadBytes;
     for (let i = 0; i < chunk.wires.length; ) {
       const part = new EventChunk();
       do part.add(chunk.to, chunk.wires[i++]!);
       while (i < chunk.wires.length && part.bytes + chunk.wires[i]!.length < limit);
-      const flags = { fragment: i < chunk.wires.length };
-      this.sendRaw([...writeWatchResponse(header, watcher.id, noEvents, flags), ...part.pieces()]);
+      const more = i < chunk.wires.length ? fragmentField : emptyBytes;
+      this.sendRaw([header, id, more, ...part.pieces()]);
     }
   }
 

@@ -1,5 +1,5 @@
 import { compareBytes, equalBytes, latin1 } from '@quoin/base';
-import type { ResponseHeader, WatchId } from '@quoin/contracts';
+import type { WatchId } from '@quoin/contracts';
 import type { Interval } from './interval-tree.ts';
 import type { EventChunk, WatchEvent } from './watch-event.ts';
 
@@ -7,7 +7,8 @@ import type { EventChunk, WatchEvent } from './watch-event.ts';
 export interface WatchSink {
   /** More is queued than may be: its watchers wait until it drains. */
   readonly congested: boolean;
-  sendEvents(watcher: Watcher, chunk: EventChunk, header: ResponseHeader): void;
+  /** `header` as `writeHeaderField` gives it. */
+  sendEvents(watcher: Watcher, chunk: EventChunk, header: Uint8Array): void;
   /** Ends the watcher: revisions below `compactRevision` are gone. */
   sendCompacted(watcher: Watcher, compactRevision: number): void;
 }

@@ -222,6 +222,8 @@ class EdgeConnection {
       });
     } else if (last >= 0) socket.write(chunks[last]!);
     if (last > 0) socket.uncork();
+    // The kernel has all of it already, unless the client is slow to read.
+    if (socket.writableLength === 0) connection.reuseOutput();
     if (this.closing) socket.end();
   }
 

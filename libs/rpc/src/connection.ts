@@ -1,9 +1,8 @@
 import { type Clock, IdMap } from '@quoin/base';
-import { ConnectionError, unpad } from './connection-error.ts';
+import { ConnectionError, expectBytes, prefaceBytes, unpad } from './connection-error.ts';
 import { type ConnectionOptions, ownSettings } from './connection-options.ts';
 import { FloodGuard } from './flood-guard.ts';
 import {
-  clientPreface,
   defaultFrameBytesMax,
   defaultWindowBytes,
   ErrorCode,
@@ -53,6 +52,8 @@ export class Connection {
   /** What may be called once all that `takeOutput` has given so far has left for good. */
   readonly takeReleases = (): readonly (() => void)[] => this.outflow.takeReleases();
   private readonly out = this.outflow.out;
+  /** Nobody reads any more what `takeOutput` has given: the memory is used again. */
+  readonly reuseOutput = (): void => this.out.reuse();
   private readonly decoder: HpackDecoder;
   private readonly streams = new IdMap<Stream>();
   private readonly recentlyReset = new RecentIds();
@@ -174,6 +175,15 @@ export class Connection {
     return false;
   }
 
+  /** One gRPC message of a stream that goes on; as `sendData`. */
+  sendStreamed(stream: Stream, message: readonly Uint8Array[], messageBytes: number): boolean {
+    if (stream.closed || stream.localClosed || stream.endAfterQueue) return true;
+    if (!this.outflow.tryMessage(stream, message, messageBytes))
+      return this.sendData(stream, [messagePrefix(messageBytes), ...message], false);
+    this.announce();
+    return true;
+  }
+
   /** The last header block, after all data. */
   sendTrailers(stream: Stream, block: Uint8Array): void {
     if (stream.closed || stream.localClosed || stream.endAfterQueue) return;
@@ -222,14 +232,9 @@ export class Connection {
   private readFrames(data: Uint8Array): number {
     let at = 0;
     if (!this.prefaceDone) {
-      const n = Math.min(data.length, clientPreface.length);
-      for (let i = 0; i < n; i++) {
-        if (data[i] !== clientPreface.charCodeAt(i))
-          throw new ConnectionError(ErrorCode.protocolError, 'bad connection preface');
-      }
-      if (n < clientPreface.length) return 0;
+      at = prefaceBytes(data);
+      if (at === 0) return 0;
       this.prefaceDone = true;
-      at = clientPreface.length;
     }
     while (data.length - at >= frameHeaderBytes && !this.closed) {
       const length = (data[at]! << 16) | (data[at + 1]! << 8) | data[at + 2]!;
@@ -395,12 +400,8 @@ export class Connection {
 
   private onPriority(id: number, data: Uint8Array, from: number, to: number): void {
     if (id === 0) throw new ConnectionError(ErrorCode.protocolError, 'PRIORITY on stream 0');
-    const problem =
-      to - from !== 5
-        ? ErrorCode.frameSizeError
-        : readU31(data, from) === id
-          ? ErrorCode.protocolError
-          : undefined;
+    const itself = to - from === 5 && readU31(data, from) === id;
+    const problem = to - from !== 5 ? ErrorCode.frameSizeError : itself ? ErrorCode.protocolError : undefined;
     if (problem === undefined) return this.spendIdleFrame();
     const stream = this.streams.get(id);
     if (stream !== undefined) this.abortStream(stream, problem, 'bad PRIORITY');
@@ -408,8 +409,7 @@ export class Connection {
   }
 
   private onReset(id: number, _data: Uint8Array, from: number, to: number): void {
-    if (to - from !== 4)
-      throw new ConnectionError(ErrorCode.frameSizeError, 'RST_STREAM is not 4 bytes long');
+    expectBytes(to - from, 4, 'RST_STREAM');
     if (id === 0 || id > this.lastStreamId)
       throw new ConnectionError(ErrorCode.protocolError, `RST_STREAM on idle stream ${id}`);
     this.spendIdleFrame();
@@ -450,7 +450,7 @@ export class Connection {
 
   private onPing(flags: number, id: number, data: Uint8Array, from: number, to: number): void {
     if (id !== 0) throw new ConnectionError(ErrorCode.protocolError, 'PING on a stream');
-    if (to - from !== 8) throw new ConnectionError(ErrorCode.frameSizeError, 'PING is not 8 bytes long');
+    expectBytes(to - from, 8, 'PING');
     if ((flags & Flag.ack) !== 0) return this.onPingAnswer(data[to - 1]!);
     this.spendIdleFrame();
     this.out.header(8, FrameType.ping, Flag.ack, 0);
@@ -480,8 +480,7 @@ export class Connection {
   }
 
   private onWindowUpdate(id: number, data: Uint8Array, from: number, to: number): void {
-    if (to - from !== 4)
-      throw new ConnectionError(ErrorCode.frameSizeError, 'WINDOW_UPDATE is not 4 bytes long');
+    expectBytes(to - from, 4, 'WINDOW_UPDATE');
     const increment = readU31(data, from);
     if (id === 0) {
       if (increment === 0) throw new ConnectionError(ErrorCode.protocolError, 'WINDOW_UPDATE of 0');

@@ -75,15 +75,21 @@ export class FrameWriter {
   private at = 0;
   private chunks: Uint8Array[] = [];
   private bytes = 0;
+  /** Whose DATA frame ends where writing goes on, and where that one begins. 0: nobody's. */
+  private openId = 0;
+  private openBlock: Uint8Array = this.block;
+  private openAt = 0;
+  private openBytes = 0;
 
   /** Bytes written and not taken. */
   get length(): number {
     return this.bytes;
   }
 
-  /** All that was written since the last call. The receiver owns the chunks. */
+  /** All that was written since the last call. The chunks are the receiver's, until he calls `reuse`. */
   take(): Uint8Array[] {
     this.close();
+    this.openId = 0;
     const chunks = this.chunks;
     this.chunks = [];
     this.bytes = 0;
@@ -95,7 +101,35 @@ export class FrameWriter {
     return chunks;
   }
 
+  /** Nobody reads any more what was taken: the block is written anew from its beginning. */
+  reuse(): void {
+    if (this.bytes > 0) return;
+    this.from = 0;
+    this.at = 0;
+  }
+
+  /**
+   * What `length` bytes of a body that goes on stand behind: a frame of their own, or the one before when that is the same
+   * stream's and has room for all of them.
+   */
+  data(frameBytesMax: number, streamId: number, length: number): void {
+    if (this.openId !== streamId || this.openBytes + length > frameBytesMax) {
+      this.header(length, FrameType.data, 0, streamId);
+      this.openId = streamId;
+      this.openBlock = this.block;
+      this.openAt = this.at - frameHeaderBytes;
+      this.openBytes = length;
+      return;
+    }
+    const all = this.openBytes + length;
+    this.openBytes = all;
+    this.openBlock[this.openAt] = all >>> 16;
+    this.openBlock[this.openAt + 1] = all >>> 8;
+    this.openBlock[this.openAt + 2] = all;
+  }
+
   header(length: number, type: number, flags: number, streamId: number): void {
+    this.openId = 0;
     this.reserve(frameHeaderBytes);
     const b = this.block;
     const o = this.at;
@@ -115,9 +149,15 @@ export class FrameWriter {
   /** As `messagePrefix`. */
   prefix(messageBytes: number): void {
     this.reserve(messagePrefixBytes);
-    this.block[this.at++] = 0;
-    this.bytes++;
-    this.u32(messageBytes);
+    const b = this.block;
+    const o = this.at;
+    b[o] = 0;
+    b[o + 1] = messageBytes >>> 24;
+    b[o + 2] = messageBytes >>> 16;
+    b[o + 3] = messageBytes >>> 8;
+    b[o + 4] = messageBytes;
+    this.at = o + messagePrefixBytes;
+    this.bytes += messagePrefixBytes;
   }
 
   u32(value: number): void {
@@ -145,9 +185,12 @@ export class FrameWriter {
       this.close();
       this.chunks.push(piece);
     } else {
-      this.reserve(piece.length);
-      this.block.set(piece, this.at);
-      this.at += piece.length;
+      const n = piece.length;
+      this.reserve(n);
+      // A loop beats the call of `set` only on the shortest pieces.
+      if (n > 12) this.block.set(piece, this.at);
+      else for (let i = 0; i < n; i++) this.block[this.at + i] = piece[i]!;
+      this.at += n;
     }
     this.bytes += piece.length;
   }

@@ -559,7 +559,7 @@ class StreamingCall implements StreamHandler, GrpcServerStream {
       this.headersSent = true;
       this.connection.sendHeaders(this.stream, responseHeaders.literal, false);
     }
-    return this.connection.sendData(this.stream, [messagePrefix(totalBytes(message)), ...message], false);
+    return this.connection.sendStreamed(this.stream, message, totalBytes(message));
   }
 
   queuedBytes(): number {

@@ -74,20 +74,27 @@ export class Outflow {
     }
   }
 
-  /** A gRPC message and trailers at once, when they fit one frame and both windows. */
+  /**
+   * A gRPC message at once, when nothing of the stream waits and it fits one frame and both windows. Messages of a stream
+   * that follow each other share frames: a client looks at each frame, and hands each to whoever reads the stream.
+   * `trailers`: it is the last.
+   */
   tryMessage(
     stream: Stream,
     pieces: readonly Uint8Array[],
     bytes: number,
-    trailers: HeaderTemplate,
+    trailers?: HeaderTemplate,
   ): boolean {
     const length = bytes + messagePrefixBytes;
     if (length > stream.sendWindow || length > this.window || length > this.frameBytesMax) return false;
+    if (stream.queuedBytes > 0) return false;
+    this.onSubstance();
     stream.sendWindow -= length;
     this.window -= length;
-    this.out.header(length, FrameType.data, 0, stream.id);
+    this.out.data(this.frameBytesMax, stream.id, length);
     this.out.prefix(bytes);
     for (let i = 0; i < pieces.length; i++) this.out.raw(pieces[i]!);
+    if (trailers === undefined) return true;
     this.headers(stream, this.table.encode(trailers), true);
     this.onEnd(stream);
     return true;
@@ -131,7 +138,8 @@ export class Outflow {
 
   private writeData(stream: Stream, length: number, last: boolean): void {
     this.onSubstance();
-    this.out.header(length, FrameType.data, last ? Flag.endStream : 0, stream.id);
+    if (last) this.out.header(length, FrameType.data, Flag.endStream, stream.id);
+    else this.out.data(this.frameBytesMax, stream.id, length);
     stream.sendWindow -= length;
     this.window -= length;
     stream.queuedBytes -= length;

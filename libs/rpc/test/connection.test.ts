@@ -241,6 +241,61 @@ test('answers keep to both windows and go on when they open', () => {
   expect(peer.connection.streamCount).toBe(0);
 });
 
+test('messages of a stream share frames until another frame comes between, and come whole whatever the windows', () => {
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('send'), n: fc.integer({ min: 0, max: 20_000 }), stream: fc.nat(1) }),
+    fc.record({ kind: fc.constant('send'), n: fc.nat(300), stream: fc.nat(1) }),
+    fc.record({
+      kind: fc.constantFrom('open', 'ping', 'take', 'reuse'),
+      n: fc.nat(40_000),
+      stream: fc.nat(1),
+    }),
+  );
+  fc.assert(
+    fc.property(fc.array(step), (steps) => {
+      const peer = new Peer();
+      peer.say(frame(1, endHeaders, 1, post), frame(1, endHeaders, 3, post));
+      const [sent, got]: Uint8Array[][][] = [
+        [[], []],
+        [[], []],
+      ];
+      let last: Frame | undefined;
+      const take = (): void => {
+        last = undefined;
+        const chunks = peer.connection.takeOutput();
+        for (const f of frames(chunks.map((chunk) => chunk.slice()))) {
+          expect(f.body.length).toBeLessThanOrEqual(16_384);
+          if (f.type === 0) got[f.id === 1 ? 0 : 1]!.push(f.body);
+          // Two that could have been one.
+          const both = f.type === 0 && last?.type === 0 && last.id === f.id;
+          if (both) expect(last!.body.length + f.body.length).toBeGreaterThan(16_384);
+          last = f;
+        }
+        for (const chunk of chunks) chunk.fill(0xee);
+        peer.connection.reuseOutput();
+      };
+      steps.forEach(({ kind, n, stream }, i) => {
+        const increment = frame(8, 0, 2 * stream + 1, [0, 0, (n + 1) >> 8, (n + 1) & 0xff]);
+        if (kind === 'open') peer.connection.receive(increment);
+        else if (kind === 'ping') peer.connection.receive(frame(6, 0, 0, new Uint8Array(8).fill(i)));
+        else if (kind === 'take') take();
+        // Of what was taken before; what has come since stays.
+        else if (kind === 'reuse') peer.connection.reuseOutput();
+        else {
+          const body = new Uint8Array(n).fill(i);
+          const pieces = [body.subarray(0, n >> 1), body.subarray(n >> 1)];
+          peer.connection.sendStreamed(peer.requests[stream]!.stream, pieces, n);
+          sent[stream]!.push(Uint8Array.of(0, 0, n >> 16, n >> 8, n), body.slice());
+        }
+      });
+      const wide = [0, 0x40, 0, 0];
+      for (const id of [0, 1, 3]) peer.connection.receive(frame(8, 0, id, wide));
+      take();
+      for (const s of [0, 1]) expect(Buffer.concat(got[s]!)).toEqual(Buffer.concat(sent[s]!));
+    }),
+  );
+});
+
 test('streams that lack the window of the connection take turns', () => {
   const peer = new Peer();
   peer.say(
