@@ -67,6 +67,17 @@ function hold(url: string) {
   return { session, seen };
 }
 
+/** A watch of the JSON API over HTTP/1.1. Resolves when it was cut. */
+async function jsonWatch(url: string): Promise<void> {
+  const body = JSON.stringify({ create_request: { key: 'aw==' } });
+  const reader = (await fetch(`${url}/v3/watch`, { method: 'POST', body })).body!.getReader();
+  const read = async (): Promise<void> => {
+    while (!(await reader.read()).done);
+    throw new Error('the watch was ended, not cut');
+  };
+  await expect(read()).rejects.toThrow('terminated');
+}
+
 test('a stop: not ready at once, serving for the delay, then gone', async () => {
   const { gateways, endpoints } = await start('--shutdown-delay=3s');
   const [gateway] = gateways;
@@ -114,6 +125,7 @@ test('an old connection is asked to move on, and cut after the grace; clients an
   const client = new Client({ endpoints });
   try {
     const { seen } = hold(gateways[0]!.url);
+    const streamed = jsonWatch(gateways[0]!.url);
     const watcher = client.watch.watch('k');
     await watcher.created;
     const revisions: bigint[] = [];
@@ -130,6 +142,7 @@ test('an old connection is asked to move on, and cut after the grace; clients an
     expect(new Set(revisions).size).toBe(puts);
     watcher.cancel();
     await reading;
+    await streamed;
     // The age varies by a tenth; when a busy machine gets to it is another matter.
     expect(seen.goAwayMs).toBeGreaterThan(800);
     expect(seen.closedMs).toBeGreaterThan(seen.goAwayMs + 800);

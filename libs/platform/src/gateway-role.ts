@@ -159,6 +159,8 @@ export async function startGateway(
     onHttp1: http.onHttp1,
     tls: tls.client,
     reusePort: config.socketReusePort,
+    maxConnectionAgeMs: config.maxConnectionAgeMs,
+    maxConnectionAgeGraceMs: config.maxConnectionAgeGraceMs,
   });
   const clientPorts = await listener.listen(config.listenClientUrls);
   gateway.start();

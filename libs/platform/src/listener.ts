@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { bindHost, hostPort, type NodeUrl } from './config/urls.ts';
 import { ConfigError } from './config/values.ts';
+import { Http1Ages } from './http1-ages.ts';
 import type { TlsAcceptor } from './tls/tls-acceptor.ts';
 
 /** The first bytes that an HTTP/2 client sends (RFC 9113 §3.4). No HTTP/1.1 method begins so. */
@@ -32,6 +33,10 @@ export interface ListenerOptions {
   readonly tls?: TlsAcceptor | undefined;
   /** An HTTP/1.1 connection whose request headers take longer is cut. Default 5 min. */
   readonly headersTimeoutMs?: number;
+  /** An HTTP/1.1 connection is to move on at this age, give or take a tenth. 0, the default: never. */
+  readonly maxConnectionAgeMs?: number;
+  /** It is cut so much later if an answer on it has not ended. */
+  readonly maxConnectionAgeGraceMs?: number;
 }
 
 /**
@@ -47,10 +52,14 @@ export class Listener {
   private readonly http: HttpServer;
   private readonly servers: Server[] = [];
   private readonly sockets = new Set<Socket>();
+  private readonly ages: Http1Ages | undefined;
 
   constructor(options: ListenerOptions) {
     this.options = options;
-    const { headersTimeoutMs = headersTimeoutMsDefault } = options;
+    const { headersTimeoutMs = headersTimeoutMsDefault, maxConnectionAgeMs = 0 } = options;
+    if (maxConnectionAgeMs > 0) {
+      this.ages = new Http1Ages(maxConnectionAgeMs, options.maxConnectionAgeGraceMs ?? 0);
+    }
     this.http = createHttpServer(
       {
         headersTimeout: headersTimeoutMs,
@@ -58,7 +67,10 @@ export class Listener {
         requestTimeout: 0,
         connectionsCheckingInterval: Math.min(headersCheckIntervalMs, headersTimeoutMs),
       },
-      options.onHttp1,
+      (request, response) => {
+        this.ages?.asked(request, response);
+        options.onHttp1(request, response);
+      },
     );
     this.http.on('clientError', refuse);
     // This server never listens, but node:http begins to look for overdue headers when it is told that it does.
@@ -148,6 +160,7 @@ export class Listener {
 
   private handOver(socket: Socket, http2: boolean): void {
     if (!http2) {
+      this.ages?.add(socket);
       this.http.emit('connection', socket);
       // node:http reads when told to; it does not expect a paused socket.
       socket.resume();

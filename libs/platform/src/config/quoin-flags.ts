@@ -51,7 +51,7 @@ export const quoinFlags: readonly Row[] = [
     'max-connection-age',
     'duration',
     '0s',
-    'Age, give or take a tenth, at which a client connection is asked to move on (GOAWAY), so that clients spread over new gateways. 0: never.',
+    'Age, give or take a tenth, at which a client connection is asked to move on (GOAWAY; Connection: close), so that clients spread over new gateways. 0: never.',
     { roles: serves, etcd: false },
   ],
   [
