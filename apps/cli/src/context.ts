@@ -1,6 +1,7 @@
 /** What a command runs with: its flags, the client they describe, and where its output goes. */
 import { readFileSync } from 'node:fs';
 import { type CallOptions, Client, type ClientOptions, type TlsOptions } from '@quoin/client';
+import { discoverEndpoints } from './discovery.ts';
 import { badArgs, CommandError, ExitCode } from './exit.ts';
 import type { FlagSpec, Flags } from './flags.ts';
 
@@ -30,9 +31,26 @@ export const globalFlags: readonly FlagSpec[] = [
     help: 'print each call to standard error: method, endpoint, duration, outcome',
   },
   { name: 'dial-timeout', kind: 'duration', default: '2s', help: 'dial timeout for client connections' },
+  {
+    name: 'discovery-srv',
+    short: 'd',
+    kind: 'string',
+    help: 'domain name to query for SRV records describing cluster endpoints',
+  },
+  {
+    name: 'discovery-srv-name',
+    kind: 'string',
+    help: 'service name to query when using DNS discovery',
+  },
   { name: 'endpoints', kind: 'strings', default: '127.0.0.1:2379', help: 'gRPC endpoints' },
   { name: 'help', short: 'h', kind: 'bool', help: 'help for this command' },
   { name: 'hex', kind: 'bool', help: 'print byte strings as hex encoded strings' },
+  {
+    name: 'insecure-discovery',
+    kind: 'bool',
+    default: 'true',
+    help: 'accept insecure SRV records describing cluster endpoints',
+  },
   {
     name: 'insecure-skip-tls-verify',
     kind: 'bool',
@@ -88,6 +106,7 @@ export class Context {
   /** Aborted by SIGINT or SIGTERM; a command that holds something gives it back then. */
   readonly interrupted: AbortSignal;
   private opened: Client[] = [];
+  private discovered: readonly string[] = [];
 
   /** @throws CommandError for an unknown output format. */
   constructor(flags: Flags, interrupted: AbortSignal) {
@@ -106,7 +125,34 @@ export class Context {
     return client;
   }
 
+  /**
+   * Looks for the endpoints that --discovery-srv names, before anything is dialled.
+   *
+   * @throws CommandError when there are no records
+   */
+  async discover(): Promise<void> {
+    const { flags } = this;
+    const domain = flags.text('discovery-srv');
+    if (domain === '') return;
+    const found = await discoverEndpoints(domain, flags.text('discovery-srv-name'));
+    if (flags.bool('insecure-discovery')) {
+      this.discovered = found;
+      return;
+    }
+    for (const endpoint of found.filter(isPlain)) {
+      this.warn(`ignoring discovered insecure endpoint ${JSON.stringify(endpoint)}`);
+    }
+    this.discovered = found.filter((endpoint) => !isPlain(endpoint));
+  }
+
+  /** Endpoints were found, and are taken only with a certificate for their domain. */
+  private get isVouchedFor(): boolean {
+    return this.discovered.length > 0 && !this.flags.bool('insecure-discovery');
+  }
+
+  /** Those that were discovered; without any, as with etcdctl, those of the flag. */
   endpoints(): string[] {
+    if (this.discovered.length > 0) return [...this.discovered];
     const endpoints = this.flags.list('endpoints').map((endpoint) => endpoint.trim());
     if (endpoints.length === 0) throw badArgs('no endpoint given');
     return endpoints;
@@ -168,9 +214,20 @@ export class Context {
     }
     const insecureSkipVerify = flags.bool('insecure-skip-tls-verify');
     const wanted =
-      ca !== undefined || cert !== undefined || insecureSkipVerify || !flags.bool('insecure-transport');
-    return wanted ? { ca, cert, key, insecureSkipVerify } : undefined;
+      ca !== undefined ||
+      cert !== undefined ||
+      insecureSkipVerify ||
+      this.isVouchedFor ||
+      !flags.bool('insecure-transport');
+    if (!wanted) return undefined;
+    // Nobody signs the records: what they lead to must prove to be the domain's.
+    const serverName = this.isVouchedFor ? flags.text('discovery-srv') : '';
+    return { ca, cert, key, insecureSkipVerify, ...(serverName === '' ? {} : { serverName }) };
   }
+}
+
+function isPlain(endpoint: string): boolean {
+  return endpoint.startsWith('http://');
 }
 
 function readPem(path: string): Uint8Array {

@@ -157,6 +157,7 @@ export async function main(
     }
     parsing = false;
     context = new Context(flags, interrupted);
+    if (program === quoinctl && command.name !== 'version') await context.discover();
     return (await command.run(context, parsed.positional, parsed.dash)) ?? ExitCode.ok;
   } catch (error) {
     return explain(error, `${program.name} ${command.name}`, parsing);
