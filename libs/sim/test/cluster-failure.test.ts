@@ -1,8 +1,8 @@
-import { type Span, type Tracer, traceContextBytes } from '@quoin/base';
+import { traceContextBytes } from '@quoin/base';
 import { encodeLinkUp, Method } from '@quoin/contracts';
 import { etcd, linkAddress, SimCluster, SimHost } from '@quoin/sim';
 import { expect, test } from 'vitest';
-import { expectEqualStates, started } from './cluster-support.ts';
+import { expectEqualStates, RecordingTracer, started } from './cluster-support.ts';
 
 const { putRequest, rangeRequest, readKvs } = etcd;
 
@@ -79,33 +79,6 @@ test('a log without its store, and a damaged log, are refused', () => {
   fresh.run(500);
   expect(fresh.nodes[0]!.failure).toContain('member/store-1 is missing');
 });
-
-class RecordingTracer implements Tracer {
-  readonly names: string[] = [];
-  start(name: string, parent: Uint8Array): Span {
-    return {
-      context: parent,
-      startMs: 0,
-      end: () => void this.names.push(name),
-      fail: () => void this.names.push(`${name}!`),
-    };
-  }
-  root(name: string): Span {
-    return this.start(name, new Uint8Array(traceContextBytes));
-  }
-  record(name: string, _parent: Uint8Array, startMs: number, endMs: number): void {
-    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
-    this.names.push(name);
-  }
-  recordBelow(name: string, startMs: number, endMs: number): void {
-    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
-    this.names.push(name);
-  }
-  batch(name: string, startMs: number, endMs: number, links: readonly Uint8Array[]): void {
-    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
-    this.names.push(`${name} of ${links.length}`);
-  }
-}
 
 test('a sampled put leaves spans on the leader and both followers; an unsampled one none', () => {
   const tracer = new RecordingTracer();

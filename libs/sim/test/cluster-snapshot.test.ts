@@ -1,7 +1,8 @@
+import { hexId } from '@quoin/base';
 import { Method } from '@quoin/contracts';
 import { etcd, SimClient, SimCluster } from '@quoin/sim';
 import { expect, test } from 'vitest';
-import { expectEqualStates } from './cluster-support.ts';
+import { expectEqualStates, RecordingTracer } from './cluster-support.ts';
 
 // Simulator, seed 30552: the stream was open again before the sender looked, so it waited for answers to chunks that nobody had,
 // until the transfer was given up after 30 s.
@@ -66,4 +67,46 @@ test('a member may be stopped at any point of installing a snapshot, and comes b
     expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 13, 5_000)).toBe(true);
   }
   expect(installs).toBeGreaterThan(5);
+});
+
+test('a snapshot that is sent, and its installation, are a span each; so is one that could not be sent', () => {
+  const tracer = new RecordingTracer();
+  let receiving = 0;
+  const cluster = new SimCluster({
+    seed: 92,
+    limits: { snapshotCount: 5, snapshotCatchupEntries: 0, flushIntervalMs: 50, snapshotChunkBytes: 200 },
+    tracer,
+    log: (line) => {
+      if (line.includes('receiving a snapshot')) receiving++;
+    },
+  });
+  cluster.start();
+  const client = new SimClient(cluster, 'client');
+  const leader = cluster.waitForLeader();
+  const away = cluster.nodes.find((node) => node !== leader)!;
+  cluster.crash(away);
+  for (let i = 0; i < 100; i++) client.ok(Method.put, etcd.putRequest(`k${i}`, 'v'.repeat(100)));
+  cluster.run(500);
+  cluster.startNode(away);
+  expect(cluster.runUntil(() => receiving === 1, 5_000)).toBe(true);
+  cluster.crash(away);
+  cluster.startNode(away);
+  expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 101, 3_000)).toBe(true);
+  cluster.run(500);
+  const of = (wanted: string) =>
+    tracer.batches.filter(({ name }) => name === wanted).map(({ attributes }) => attributes);
+  const [broken, sent] = of('snapshot.send');
+  const [installed] = of('snapshot.install');
+  const to = hexId(away.member!.status().memberId);
+  expect(broken).toMatchObject({ 'quoin.to': to });
+  expect(broken!['quoin.problem']).not.toBe('');
+  expect(sent).toMatchObject({ 'quoin.to': to, 'quoin.problem': '' });
+  expect(sent!['quoin.bytes']).toBeGreaterThan(100 * 100);
+  expect(installed).toEqual({
+    'quoin.from': hexId(leader.member!.status().memberId),
+    'quoin.index': sent!['quoin.index'],
+    'quoin.bytes': sent!['quoin.bytes'],
+  });
+  expect(of('snapshot.send')).toHaveLength(2);
+  expect(of('snapshot.install')).toHaveLength(1);
 });

@@ -1,4 +1,4 @@
-import { Prng } from '@quoin/base';
+import { Prng, type Span, type SpanAttributes, type Tracer, traceContextBytes } from '@quoin/base';
 import type { MemberLimits } from '@quoin/member';
 import { SimClient, SimCluster, type SimClusterOptions, SimDisk, SimNode } from '@quoin/sim';
 import { expect } from 'vitest';
@@ -42,4 +42,41 @@ export function emptied(cluster: SimCluster, node: SimNode, seed: number): SimNo
 export function follower(cluster: SimCluster): SimNode {
   const leader = cluster.waitForLeader();
   return cluster.nodes.find((node) => node !== leader)!;
+}
+
+/** What was done when, of all nodes. */
+export class RecordingTracer implements Tracer {
+  readonly names: string[] = [];
+  /** Attributes of what was done in turns, by name. */
+  readonly batches: { readonly name: string; readonly attributes: SpanAttributes }[] = [];
+  start(name: string, parent: Uint8Array): Span {
+    return {
+      context: parent,
+      startMs: 0,
+      end: () => void this.names.push(name),
+      fail: () => void this.names.push(`${name}!`),
+    };
+  }
+  root(name: string): Span {
+    return this.start(name, new Uint8Array(traceContextBytes));
+  }
+  record(name: string, _parent: Uint8Array, startMs: number, endMs: number): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    this.names.push(name);
+  }
+  recordBelow(name: string, startMs: number, endMs: number): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    this.names.push(name);
+  }
+  batch(
+    name: string,
+    startMs: number,
+    endMs: number,
+    links: readonly Uint8Array[],
+    attributes: SpanAttributes,
+  ): void {
+    expect(endMs, name).toBeGreaterThanOrEqual(startMs);
+    this.names.push(`${name} of ${links.length}`);
+    this.batches.push({ name, attributes });
+  }
 }
