@@ -1,5 +1,5 @@
 /** Random requests against a Store and the model, with turns, crashes, compactions, readers and feeds in between. */
-import { compareBytes, latin1, Prng } from '@quoin/base';
+import { BufferPool, compareBytes, latin1, Prng } from '@quoin/base';
 import { uintSize } from '@quoin/contracts';
 import {
   type Backend,
@@ -60,6 +60,8 @@ export class Run {
   private readonly options: RunOptions;
   private feeds: FeedCheck[] = [];
   private readers: OpenReader[] = [];
+  /** Small: a pair may be too large for one, and a range needs several. */
+  private readonly slabs = new BufferPool(128, 2);
 
   constructor(backend: Backend, options: RunOptions) {
     this.prng = new Prng(options.seed);
@@ -263,7 +265,8 @@ export class Run {
     if (this.readers.length < 3 && prng.chance(0.3)) {
       const options = this.rangeOptions();
       const holdBytes = prng.chance(0.4) ? prng.below(200) : undefined;
-      const reader = this.store.rangeReader({ ...options, holdBytes });
+      const slabs = prng.chance(0.5) ? this.slabs : undefined;
+      const reader = this.store.rangeReader({ ...options, holdBytes, slabs });
       const expected = this.model.range(options);
       if (typeof reader === 'string') expect(reader).toBe(expected);
       else {
@@ -305,6 +308,7 @@ export class Run {
       ).toBe(first);
     }
     reader.close();
+    reader.release();
   }
 
   private finishReaders(): void {

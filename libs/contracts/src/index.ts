@@ -99,6 +99,7 @@ export {
   type TxnRequestView,
 } from './requests.ts';
 export {
+  itemsSize,
   RangeResponseParts,
   RangeResponsePieces,
   type ResponseHeader,

@@ -94,7 +94,8 @@ export function writePutResponse(header: ResponseHeader, prevKv: Uint8Array | un
   return writer.finish();
 }
 
-function itemsSize(items: readonly Uint8Array[]): number {
+/** What encoded messages take in a repeated field, with the tag and length of each. */
+export function itemsSize(items: readonly Uint8Array[]): number {
   let size = 0;
   for (let i = 0; i < items.length; i++) {
     const length = items[i]!.length;

@@ -1,6 +1,7 @@
 import { assert, BufferPool } from '@quoin/base';
 import {
   etcdErrors,
+  itemsSize,
   type RangeRequestView,
   RangeResponseParts,
   RangeResponsePieces,
@@ -16,6 +17,11 @@ import type { LinkCall } from './link-session.ts';
 const rangeSliceEntries = 2_000;
 /** Buffers for parts that are kept for the next ones. */
 const buffersKept = 64;
+/** What pairs are copied to until they are in the answer, and how many of them are kept for the next ones. */
+const slabBytes = 64 << 10;
+const slabsKept = 64;
+
+const noPairs: readonly Uint8Array[] = Object.freeze([]);
 
 /** What the long ranges of a member have in common. */
 export class LongRanges {
@@ -24,6 +30,7 @@ export class LongRanges {
   readonly partBytes: number;
   readonly windowBytes: number;
   readonly buffers: BufferPool;
+  private readonly slabs = new BufferPool(slabBytes, slabsKept);
 
   constructor(config: MemberConfig, machine: StateMachine) {
     this.machine = machine;
@@ -34,7 +41,8 @@ export class LongRanges {
   }
 
   open(call: LinkCall, request: RangeRequestView, header: ResponseHeader): LongRange | RevisionError {
-    const reader = this.machine.store.rangeReader({ ...request, holdBytes: this.heldBytes });
+    const { heldBytes: holdBytes, slabs } = this;
+    const reader = this.machine.store.rangeReader({ ...request, holdBytes, slabs });
     return typeof reader === 'string' ? reader : new LongRange(this, call, request, header, reader);
   }
 }
@@ -45,10 +53,13 @@ export type RangeOutcome = (typeof RangeOutcome)[keyof typeof RangeOutcome];
 /**
  * A range that is read in slices.
  *
- *     reading ── it was short, or has to be sorted ──────────────► answered from memory ──► done
- *        └─ more than `rangeHeldBytes`: its pairs are only measured ─► sending ──────────────► done
+ *     reading ── no more than a part ─────────────────────────────────► answered at once ─────► done
+ *        ├─ all its pairs are here ─► sending them, as far as there is credit ────────────────────► done
+ *        └─ more than `rangeHeldBytes`: its pairs are only measured ─► sending ────────────────────► done
  *                                                                     reads again at the same revision, as far as
  *                                                                     there is credit: nothing but a part is here
+ *
+ * What has to be sorted is here as a whole, however much it is.
  */
 export class LongRange {
   readonly call: LinkCall;
@@ -58,6 +69,9 @@ export class LongRange {
   private readonly all: LongRanges;
   private reader: RangeReader;
   private parts: RangeResponseParts | undefined;
+  /** Pairs that are here and have not been sent. */
+  private held: readonly Uint8Array[] = noPairs;
+  private heldNext = 0;
   private sentAny = false;
   private sliceEntries = rangeSliceEntries;
 
@@ -82,8 +96,11 @@ export class LongRange {
     if (this.parts !== undefined) return this.send(this.parts);
     if (!this.reader.step(rangeSliceEntries)) return RangeOutcome.more;
     const result = this.reader.result();
-    if (this.reader.overflown) return this.beginSending(result);
-    answerRange(this.call, this.header, result);
+    if (this.reader.overflown) return this.readAgain(result);
+    const itemBytes = itemsSize(result.kvs);
+    if (itemBytes > this.all.partBytes) return this.sendHeld(result, itemBytes);
+    const { reader } = this;
+    answerRange(this.call, this.header, result, () => reader.release());
     return this.end();
   }
 
@@ -99,9 +116,17 @@ export class LongRange {
     return RangeOutcome.done;
   }
 
-  private beginSending({ more, count }: RangeResult): RangeOutcome {
+  private sendHeld({ kvs, more, count }: RangeResult, itemBytes: number): RangeOutcome {
+    // Nothing is read any more.
+    this.reader.close();
+    this.held = kvs;
+    this.begin(more, count, itemBytes);
+    return this.send(this.parts!);
+  }
+
+  private readAgain({ more, count }: RangeResult): RangeOutcome {
     const { call, header, request } = this;
-    const { machine, buffers, partBytes, windowBytes } = this.all;
+    const { machine, partBytes } = this.all;
     const { itemBytes } = this.reader;
     const revision = request.revision > 0 ? request.revision : header.revision;
     const add = (kv: Uint8Array): void => this.parts!.add(kv);
@@ -118,28 +143,44 @@ export class LongRange {
       1,
       Math.min(rangeSliceEntries, Math.floor((partBytes * returned) / itemBytes)),
     );
+    this.begin(more, count, itemBytes);
+    return RangeOutcome.more;
+  }
+
+  private begin(more: boolean, count: number, itemBytes: number): void {
+    const { buffers, windowBytes } = this.all;
     this.parts = new RangeResponseParts(
-      header,
+      this.header,
       more,
       count,
       itemBytes,
       () => buffers.take(),
       (part) => this.sendPart(part, true),
     );
-    call.creditBytes = Math.min(call.creditBytes, windowBytes);
-    return RangeOutcome.more;
+    this.call.creditBytes = Math.min(this.call.creditBytes, windowBytes);
   }
 
   private send(parts: RangeResponseParts): RangeOutcome {
     if (this.call.creditBytes <= 0) return RangeOutcome.waits;
-    if (!this.reader.step(this.sliceEntries) && !parts.complete) return RangeOutcome.more;
+    if (this.held.length > 0) {
+      if (!this.addHeld(parts)) return RangeOutcome.waits;
+    } else if (!this.reader.step(this.sliceEntries) && !parts.complete) return RangeOutcome.more;
     const last = parts.end();
     assert(
       parts.writtenBytes === parts.totalBytes,
-      () => `a range of ${parts.totalBytes} bytes had ${parts.writtenBytes} when it was read again`,
+      () => `a range of ${parts.totalBytes} bytes had ${parts.writtenBytes} when it was sent`,
     );
     this.sendPart(last, false);
     return this.end();
+  }
+
+  /** False: there is no credit for the rest. */
+  private addHeld(parts: RangeResponseParts): boolean {
+    const { held, call } = this;
+    while (this.heldNext < held.length && call.creditBytes > 0) parts.add(held[this.heldNext++]!);
+    if (this.heldNext < held.length) return false;
+    this.reader.release();
+    return true;
   }
 
   private sendPart(part: Uint8Array<ArrayBuffer>, more: boolean): void {
@@ -152,15 +193,20 @@ export class LongRange {
   }
 }
 
-/** An answer that is in memory. */
+/** An answer that is in memory. `onWritten`: the pairs have been copied into it; not called when nobody waits any more. */
 export function answerRange(
   call: LinkCall,
   header: ResponseHeader,
   result: RangeResult | RevisionError,
+  onWritten?: () => void,
 ): void {
   if (result === 'compacted') return call.fail(etcdErrors.compacted);
   if (result === 'future') return call.fail(etcdErrors.futureRev);
   const { kvs, more, count } = result;
   const pieces = new RangeResponsePieces(header, kvs, more, count);
-  call.replyPieces(() => pieces.next());
+  call.replyPieces(() => {
+    const piece = pieces.next();
+    if (piece === undefined) onWritten?.();
+    return piece;
+  });
 }

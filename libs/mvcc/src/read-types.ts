@@ -1,3 +1,5 @@
+import type { BufferPool } from '@quoin/base';
+
 /** What a range read asks for; etcd's RangeRequest with its names. Everything but `key` may be left out. */
 export interface RangeOptions {
   readonly key: Uint8Array;
@@ -27,6 +29,8 @@ export interface RangeOptions {
   readonly holdBytes?: number | undefined;
   /** Of a reader in slices: is given each pair in its turn, as a view for the moment of the call; the result has none. */
   readonly sink?: ((kv: Uint8Array) => void) | undefined;
+  /** Of a reader in slices: where copies of pairs are written, until its `release`. Larger ones get memory of their own. */
+  readonly slabs?: BufferPool | undefined;
 }
 
 export interface RangeResult {

@@ -129,6 +129,19 @@ test('large values are read a few megabytes a step, whatever the revision', () =
   }
 });
 
+test('a reader of one key reads it as of its opening, whenever it is stepped', () => {
+  const { store } = open();
+  put(store, 'k', 'old');
+  commit(store);
+  const reader = store.rangeReader({ key: utf8('k') });
+  if (typeof reader === 'string') throw new Error(reader);
+  put(store, 'k', 'new');
+  commit(store);
+  while (!reader.step(5));
+  expect(reader.result().kvs.map(value)).toEqual(['old']);
+  reader.close();
+});
+
 test('removal waits for a reader that is half way', () => {
   const { store } = open();
   for (let i = 0; i < 20; i++) put(store, `k${i}`, 'old');

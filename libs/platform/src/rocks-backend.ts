@@ -75,6 +75,8 @@ const levels = 7;
 /** Copies of small values are cut from slabs: an allocation of their own costs more than the read. */
 const slabBytes = 16 * 1024;
 const slabbedBytesMax = 2 * 1024;
+/** Views of entries up to this length are made once: to make one costs as much as the engine's own step to the next entry. */
+const keptViewBytesMax = 2 * 1024;
 
 export interface RocksOptions {
   /** Shared by all engines of the process; the first open decides. Default 256 MiB. */
@@ -125,6 +127,8 @@ export class RocksBackend implements Backend {
   // Not Buffers: their `slice` does not copy, which visitors count on.
   private readonly keyBuffer: Uint8Array = new Uint8Array(keyBufferBytes);
   private readonly valueBuffer: Uint8Array = new Uint8Array(valueBufferBytes);
+  private readonly keyViews: Uint8Array[] = [];
+  private readonly valueViews: Uint8Array[] = [];
   private readonly lengths = new Uint32Array(2);
   private readonly cursors = new Set<RocksCursor>();
   private slab: Uint8Array = new Uint8Array(slabBytes);
@@ -181,11 +185,9 @@ export class RocksBackend implements Backend {
   scan(low: Uint8Array, high: Uint8Array, reverse: boolean, visit: EntryVisitor): void {
     this.check();
     const iterator = this.iterator(low, high, reverse);
-    this.visiting = true;
     try {
-      while (this.step(iterator, visit) === 'more');
+      this.slice(iterator, Number.POSITIVE_INFINITY, visit);
     } finally {
-      this.visiting = false;
       iterator.return();
     }
   }
@@ -256,20 +258,34 @@ export class RocksBackend implements Backend {
     this.db.close();
   }
 
-  /** For RocksCursor. */
+  /** Visits entries until about `maxBytes` of them or until `visit` returns false; false at the end. */
   slice(iterator: NativeIterator, maxBytes: number, visit: EntryVisitor): boolean {
     this.check();
-    let left = maxBytes;
+    const { keyBuffer, valueBuffer, keyViews, valueViews, lengths } = this;
+    // Whose error it is: the engine's, or the visitor's own.
+    let visited = false;
     this.visiting = true;
     try {
-      for (;;) {
-        const outcome = this.step(iterator, (key, value) => {
-          left -= key.length + value.length;
-          return visit(key, value) && left > 0;
-        });
-        if (outcome === 'end') return false;
-        if (outcome === 'stop') return true;
+      for (let left = maxBytes; left > 0; ) {
+        const found = iterator.next();
+        if (found === 0) return false;
+        let key: Uint8Array;
+        let value: Uint8Array;
+        if (typeof found === 'number') {
+          key = viewOf(keyViews, keyBuffer, lengths[0]!);
+          value = viewOf(valueViews, valueBuffer, lengths[1]!);
+        } else {
+          key = plain(found.key);
+          value = plain(found.value!);
+        }
+        left -= key.length + value.length;
+        visited = true;
+        if (!visit(key, value)) return true;
+        visited = false;
       }
+      return true;
+    } catch (error) {
+      throw visited ? error : this.failure(error, 'read');
     } finally {
       this.visiting = false;
     }
@@ -288,28 +304,10 @@ export class RocksBackend implements Backend {
     }
   }
 
-  private next(iterator: NativeIterator): ReturnType<NativeIterator['next']> {
-    try {
-      return iterator.next();
-    } catch (error) {
-      throw this.failure(error, 'read');
-    }
-  }
-
   private failure(error: unknown, what: string): StoreError {
     const cause = messageOf(error);
     const remedy = cause.includes('Corruption') ? `. Files are damaged: ${storeRemedy}` : '';
     return new StoreError(`${this.path}: ${what} failed: ${cause}${remedy}`);
-  }
-
-  private step(iterator: NativeIterator, visit: EntryVisitor): 'more' | 'stop' | 'end' {
-    const found = this.next(iterator);
-    if (found === 0) return 'end';
-    if (typeof found === 'number') {
-      const key = this.keyBuffer.subarray(0, this.lengths[0]!);
-      return visit(key, this.valueBuffer.subarray(0, this.lengths[1]!)) ? 'more' : 'stop';
-    }
-    return visit(plain(found.key), plain(found.value!)) ? 'more' : 'stop';
   }
 
   private iterator(low: Uint8Array, high: Uint8Array, reverse: boolean): NativeIterator {
@@ -406,6 +404,17 @@ class LiveFigures implements EngineFigures {
 
 function intProperty(db: NativeDatabase, name: string): number {
   return db.getDBIntProperty(name) ?? 0;
+}
+
+/** The first bytes of a buffer, whatever is in them by now. */
+function viewOf(views: Uint8Array[], buffer: Uint8Array, length: number): Uint8Array {
+  if (length > keptViewBytesMax) return buffer.subarray(0, length);
+  let view = views[length];
+  if (view === undefined) {
+    view = buffer.subarray(0, length);
+    views[length] = view;
+  }
+  return view;
 }
 
 function plain(buffer: Uint8Array): Uint8Array {
