@@ -12,7 +12,7 @@ import { parse } from 'yaml';
 import { readOptions } from '../../apps/backup/src/options.ts';
 import { makeCertificates } from '../../deploy/tls/make-certificates.ts';
 import { repositoryRoot } from '../support/child.ts';
-import { build, isBuilt, type Program } from '../support/toolchain.ts';
+import { build, type Program } from '../support/toolchain.ts';
 import { readDockerfile } from './dockerfile.ts';
 
 const deploy = join(repositoryRoot, 'deploy');
@@ -126,26 +126,63 @@ test('the static pod: etcd’s flags as kubeadm writes them', () => {
   }
 });
 
+/** The newest whose schemas kubectl-validate has. */
+const kubernetesVersion = '1.30';
+const foreign = /^(cert-manager\.io|monitoring\.coreos\.com)\//;
 const chart = join(deploy, 'helm', 'quoin');
-const renderer: Program = {
-  name: 'helm-render',
-  source: join(deploy, 'helm', 'render'),
+const goProgram = (name: string, source: string, what: string): Program => ({
+  name,
+  source: join(deploy, 'helm', source),
   probes: [{ command: 'go', args: ['version'] }],
-  steps: (out) => [{ command: 'go', args: ['build', '-trimpath', '-o', join(out, 'helm-render'), '.'] }],
-  // Helm's engine brings Kubernetes' client along.
-  limitMs: 900_000,
-};
-// Its first build takes minutes: `npm run interop` makes it.
-const builds = process.env['QUOIN_INTEROP'] === 'all' || isBuilt(renderer);
-if (!builds)
-  process.stderr.write('skipped: the chart is not rendered: `npm run interop` builds its renderer\n');
+  steps: (out) => [
+    { command: 'go', args: ['build', '-trimpath', '-ldflags=-s -w', '-o', join(out, name), what] },
+  ],
+  // Both bring much of Kubernetes along: minutes, the first time on a machine.
+  limitMs: 600_000,
+});
+const renderer = goProgram('helm-render', 'render', '.');
+const validator = goProgram('kubectl-validate', 'validate', 'sigs.k8s.io/kubectl-validate');
 
-describe.skipIf(!builds)('chart', () => {
+/** Builds it where Go is present; undefined, after a line that says why, where it cannot be had. */
+async function programOf(source: Program): Promise<string | undefined> {
+  const out = await build(source);
+  return out === undefined ? undefined : join(out, source.name);
+}
+
+describe('chart', () => {
   let program: string | undefined;
+  let validate: string | undefined;
   beforeAll(async () => {
-    const out = await build(renderer);
-    program = out === undefined ? undefined : join(out, 'helm-render');
-  }, renderer.limitMs);
+    program = await programOf(renderer);
+    validate = await programOf(validator);
+  }, renderer.limitMs + validator.limitMs);
+
+  /** What Kubernetes' own schemas and rules have against an object, as its API server would say it. */
+  function problems(objects: readonly Shape[]): string[] {
+    if (validate === undefined) return [];
+    const at = mkdtempSync(join(dir, 'objects-'));
+    // Of other groups it has no schemas.
+    const known = objects.filter(({ apiVersion }) => !foreign.test(apiVersion));
+    const files = known.map((object, i) => {
+      const file = join(at, `${object.kind}-${i}.json`);
+      writeFileSync(file, JSON.stringify(object));
+      return file;
+    });
+    const args = [`--version=${kubernetesVersion}`, '--output=json', ...files];
+    const { stdout, stderr } = spawnSync(validate, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
+    let results: Record<string, { status: string; message?: string }[]>;
+    try {
+      results = JSON.parse(stdout);
+    } catch {
+      throw new Error(`kubectl-validate said: ${stdout}${stderr}`);
+    }
+    expect(Object.keys(results)).toHaveLength(files.length);
+    return Object.entries(results).flatMap(([file, found]) =>
+      found
+        .filter(({ status }) => status !== 'Success')
+        .map(({ message }) => `${file.slice(at.length + 1)}: ${message}`),
+    );
+  }
 
   /** Objects, read strictly into Kubernetes' own types by the renderer. */
   function render(values: object): Shape[] {
@@ -198,6 +235,7 @@ describe.skipIf(!builds)('chart', () => {
   test.each(sets)('%s: flags are the roles’ own, and objects fit together', (_name, values) => {
     if (program === undefined) return;
     const objects = render(values);
+    expect(problems(objects)).toEqual([]);
     const of = (kind: string) => objects.filter((object) => object.kind === kind);
     const workloads = [...of('StatefulSet'), ...of('Deployment')];
     expect(of('StatefulSet')).toHaveLength(1);
@@ -252,6 +290,20 @@ describe.skipIf(!builds)('chart', () => {
     for (const scaler of of('HorizontalPodAutoscaler')) {
       expect(workloads.map(({ metadata }) => metadata.name)).toContain(scaler.spec.scaleTargetRef.name);
     }
+  });
+
+  test('the static pod is one to Kubernetes, and what is wrong in an object is found', () => {
+    if (validate === undefined) return;
+    const pod = yaml('helm/static-pod.yaml');
+    expect(problems([pod])).toEqual([]);
+    const [container] = pod.spec.containers;
+    const wrong = [
+      { ...pod, metadata: { ...pod.metadata, name: 'Not_A_Name' } },
+      { ...pod, spec: { ...pod.spec, containers: [{ ...container, imagePullPolice: 'Always' }] } },
+      { ...pod, spec: { ...pod.spec, containers: undefined } },
+      { ...pod, spec: { ...pod.spec, terminationGracePeriodSeconds: 'long' } },
+    ];
+    expect(problems(wrong)).toHaveLength(wrong.length);
   });
 
   test('an update of members goes one by one, never two on a node, and at most one is taken away', () => {
