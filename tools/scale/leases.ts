@@ -16,10 +16,10 @@ import { longestDelayMs } from './process-memory.ts';
 import { encode, RawClient } from './raw-client.ts';
 import { progress, type ScaleServer } from './server.ts';
 
-/** Longer than all take to be granted. */
 const ttlSeconds = 60;
 const ttlMs = ttlSeconds * 1_000;
-const grantClients = 256;
+/** Grants in flight: those of a turn are one entry of the log. */
+const grantClients = 1_024;
 const keepAliveRounds = 2;
 const keepAliveEveryMs = 20_000;
 const pollMs = 250;
@@ -48,7 +48,7 @@ export async function measureLeases(server: ScaleServer, count: number): Promise
   const times = { asked: new Float64Array(count), answered: new Float64Array(count) };
   try {
     await longestDelayMs(server.url);
-    const grantSeconds = await grant(clients, times, count);
+    const grantSeconds = await grantAll(clients, times, count);
     process.stdout.write(
       `${server.name}: ${count} leases of ${ttlSeconds} s granted at ${(count / grantSeconds).toFixed(0)}/s\n`,
     );
@@ -73,7 +73,7 @@ export async function measureLeasesOverLeaders(count: number): Promise<void> {
   const clients = Array.from({ length: 8 }, () => new RawClient(cluster.endpoints[0]!));
   const times = { asked: new Float64Array(count), answered: new Float64Array(count) };
   try {
-    const grantSeconds = await grant(clients, times, count);
+    const grantSeconds = await grantAll(clients, times, count);
     const keeping = keepAlive(clients[0]!, times);
     await pause(firstRenewalsMs);
     const leader = await leaderOf(cluster.members.map((member) => member.peerUrl));
@@ -86,7 +86,7 @@ export async function measureLeasesOverLeaders(count: number): Promise<void> {
     const outcome = await watchExpiry(clients[1]!, times, electedMs);
     const renewed = await keeping;
     process.stdout.write(
-      `quoin, 3 members + 1 gateway: ${count} leases of ${ttlSeconds} s granted at ${(count / grantSeconds).toFixed(0)}/s; ` +
+      `quoin, 3 members + 1 gateway: ${count} leases of ${ttlSeconds} s granted at ${(count / grantSeconds).toFixed(0)}/s, all alive; ` +
         `leader killed, another known after ${((electedMs - killedMs) / 1_000).toFixed(1)} s; ${renewed} renewals; ` +
         `${outcome.late.length} leases expired, ${outcome.early} early, ${outcome.never} never; late by ` +
         `p50 ${seconds(outcome.late, 0.5)} s, at most ${seconds(outcome.late, 1)} s, ` +
@@ -117,29 +117,81 @@ async function grant(clients: readonly RawClient[], times: Times, count: number)
   return (performance.now() - began) / 1_000;
 }
 
+/** Renewals over one stream. */
+class Renewals {
+  renewed = 0;
+  private readonly times: Times;
+  private readonly sent: Float64Array;
+  private readonly stream: ReturnType<RawClient['bidi']>;
+
+  constructor(client: RawClient, times: Times) {
+    this.times = times;
+    this.sent = new Float64Array(times.asked.length);
+    this.stream = client.bidi('/etcdserverpb.Lease/LeaseKeepAlive');
+    this.stream.on('error', () => {});
+    this.stream.on('data', (bytes: Buffer) => {
+      const { ID, TTL } = fromBinary(LeaseKeepAliveResponseSchema, bytes);
+      const n = Number(ID) - 1;
+      if (TTL <= 0n) return;
+      this.renewed++;
+      times.asked[n] = this.sent[n]!;
+      times.answered[n] = performance.now();
+    });
+  }
+
+  renew(n: number): void {
+    this.sent[n] = performance.now();
+    this.stream.write(encode(LeaseKeepAliveRequestSchema, { ID: BigInt(n + 1) }));
+  }
+
+  /** Each lease that was granted, before it is too old, until granting is over: the first outlive the granting of the last. */
+  async whileGranting(granting: Promise<number>): Promise<void> {
+    let granted = false;
+    const over = granting.finally(() => {
+      granted = true;
+    });
+    while (!granted) {
+      const old = performance.now() - keepAliveEveryMs;
+      const { answered } = this.times;
+      for (let n = 0; n < answered.length; n++) {
+        const heard = Math.max(answered[n]!, this.sent[n]!);
+        if (heard > 0 && heard < old) this.renew(n);
+      }
+      await Promise.race([over, pause(firstRenewalsMs)]);
+    }
+  }
+
+  end(): void {
+    this.stream.end();
+  }
+}
+
 /** Every other lease, over one stream, a few times. Returns how often. */
 async function keepAlive(client: RawClient, times: Times): Promise<number> {
-  const sent = new Float64Array(times.asked.length);
-  let renewed = 0;
-  const stream = client.bidi('/etcdserverpb.Lease/LeaseKeepAlive');
-  stream.on('error', () => {});
-  stream.on('data', (bytes: Buffer) => {
-    const { ID, TTL } = fromBinary(LeaseKeepAliveResponseSchema, bytes);
-    const n = Number(ID) - 1;
-    if (TTL <= 0n) return;
-    renewed++;
-    times.asked[n] = sent[n]!;
-    times.answered[n] = performance.now();
-  });
+  const renewals = new Renewals(client, times);
   for (let round = 0; round < keepAliveRounds; round++) {
-    for (let n = 0; n < sent.length; n += 2) {
-      sent[n] = performance.now();
-      stream.write(encode(LeaseKeepAliveRequestSchema, { ID: BigInt(n + 1) }));
-    }
+    for (let n = 0; n < times.asked.length; n += 2) renewals.renew(n);
     await pause(keepAliveEveryMs);
   }
-  stream.end();
-  return renewed;
+  renewals.end();
+  return renewals.renewed;
+}
+
+/** Granted by `grant`, and all of them still there. @throws Error when some are not. */
+async function grantAll(clients: readonly RawClient[], times: Times, count: number): Promise<number> {
+  const renewals = new Renewals(clients[0]!, times);
+  const granting = grant(clients, times, count);
+  await renewals.whileGranting(granting);
+  const grantSeconds = await granting;
+  renewals.end();
+  const alive = (await leases(clients[1]!)).length;
+  if (alive !== count) throw new Error(`of ${count} leases ${alive} are there after granting them`);
+  return grantSeconds;
+}
+
+async function leases(client: RawClient): Promise<number[]> {
+  const body = await client.call('/etcdserverpb.Lease/LeaseLeases', encode(LeaseLeasesRequestSchema, {}));
+  return fromBinary(LeaseLeasesResponseSchema, body).leases.map(({ ID }) => Number(ID) - 1);
 }
 
 /** Lists the leases again and again: each list tells which have gone since the last one. */
@@ -151,9 +203,8 @@ async function watchExpiry(client: RawClient, times: Times, anewMs = 0): Promise
   const limit = performance.now() + keepAliveRounds * keepAliveEveryMs + ttlMs + graceMs;
   const told = progress('leases expired', times.asked.length);
   while (alive.size > 0 && performance.now() < limit) {
-    const body = await client.call('/etcdserverpb.Lease/LeaseLeases', encode(LeaseLeasesRequestSchema, {}));
+    const left = new Set(await leases(client));
     const now = performance.now();
-    const left = new Set(fromBinary(LeaseLeasesResponseSchema, body).leases.map(({ ID }) => Number(ID) - 1));
     for (const n of alive) {
       if (left.has(n)) continue;
       alive.delete(n);

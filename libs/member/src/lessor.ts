@@ -218,7 +218,8 @@ export class Lessor {
       heap.pop();
       const { lease } = top;
       if (this.leases.get(lease.id) !== lease) continue;
-      if (!lease.revoking && lease.expiryMs > nowMs) {
+      // Renewed: even if that is over by now, those that ended before it come first.
+      if (!lease.revoking && lease.expiryMs > top.atMs) {
         top.atMs = lease.expiryMs;
       } else {
         lease.revoking = true;

@@ -43,6 +43,16 @@ test('expiries are bounded in rate', () => {
   expect(ended).toBeLessThanOrEqual(500);
 });
 
+test('behind the rate, leases end in the order in which they are due, renewed ones too', () => {
+  const lessor = new Lessor({ ...options, revokesPerSecond: 2 });
+  lessor.promote(0);
+  lessor.granted(1n, 5, 0);
+  lessor.granted(2n, 6, 0);
+  expect(lessor.renew(1n, 4_000)).toBe(5);
+  expect(lessor.takeDue(20_000)).toEqual([2n]);
+  expect(lessor.takeDue(20_500)).toEqual([1n]);
+});
+
 test('ids are positive, distinct, and carry the member', () => {
   const ids = new IdGenerator(0xf98dc20bce6225a0n, 1_735_689_600_000);
   const seen = new Set<bigint>();
