@@ -137,8 +137,8 @@ const goProgram = (name: string, source: string, what: string): Program => ({
   steps: (out) => [
     { command: 'go', args: ['build', '-trimpath', '-ldflags=-s -w', '-o', join(out, name), what] },
   ],
-  // Both bring much of Kubernetes along: minutes, the first time on a machine.
-  limitMs: 600_000,
+  // Both bring much of Kubernetes along: two minutes, the first time on a machine.
+  limitMs: 300_000,
 });
 const renderer = goProgram('helm-render', 'render', '.');
 const validator = goProgram('kubectl-validate', 'validate', 'sigs.k8s.io/kubectl-validate');
