@@ -1,15 +1,14 @@
 import { hexId } from '@quoin/base';
 import { Method } from '@quoin/contracts';
-import { etcd, SimClient, SimCluster } from '@quoin/sim';
+import { etcd, SimClient, SimCluster, type SimClusterOptions } from '@quoin/sim';
 import { expect, test } from 'vitest';
 import { expectEqualStates, RecordingTracer } from './cluster-support.ts';
 
-// Simulator, seed 30552: the stream was open again before the sender looked, so it waited for answers to chunks that nobody had,
-// until the transfer was given up after 30 s.
-test('a member that restarts while it receives a snapshot is sent another one at once', () => {
+/** A member is down for 100 puts, restarts while it receives a snapshot of them, and catches up within 3 s. */
+function restartWhileReceiving(options: Pick<SimClusterOptions, 'seed' | 'tracer'>) {
   let receiving = 0;
   const cluster = new SimCluster({
-    seed: 90,
+    ...options,
     limits: { snapshotCount: 5, snapshotCatchupEntries: 0, flushIntervalMs: 50, snapshotChunkBytes: 200 },
     log: (line) => {
       if (line.includes('receiving a snapshot')) receiving++;
@@ -27,6 +26,13 @@ test('a member that restarts while it receives a snapshot is sent another one at
   cluster.crash(away);
   cluster.startNode(away);
   expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 101, 3_000)).toBe(true);
+  return { cluster, leader, away };
+}
+
+// Simulator, seed 30552: the stream was open again before the sender looked, so it waited for answers to chunks that nobody had,
+// until the transfer was given up after 30 s.
+test('a member that restarts while it receives a snapshot is sent another one at once', () => {
+  const { cluster } = restartWhileReceiving({ seed: 90 });
   expectEqualStates(cluster);
 });
 
@@ -71,27 +77,7 @@ test('a member may be stopped at any point of installing a snapshot, and comes b
 
 test('a snapshot that is sent, and its installation, are a span each; so is one that could not be sent', () => {
   const tracer = new RecordingTracer();
-  let receiving = 0;
-  const cluster = new SimCluster({
-    seed: 92,
-    limits: { snapshotCount: 5, snapshotCatchupEntries: 0, flushIntervalMs: 50, snapshotChunkBytes: 200 },
-    tracer,
-    log: (line) => {
-      if (line.includes('receiving a snapshot')) receiving++;
-    },
-  });
-  cluster.start();
-  const client = new SimClient(cluster, 'client');
-  const leader = cluster.waitForLeader();
-  const away = cluster.nodes.find((node) => node !== leader)!;
-  cluster.crash(away);
-  for (let i = 0; i < 100; i++) client.ok(Method.put, etcd.putRequest(`k${i}`, 'v'.repeat(100)));
-  cluster.run(500);
-  cluster.startNode(away);
-  expect(cluster.runUntil(() => receiving === 1, 5_000)).toBe(true);
-  cluster.crash(away);
-  cluster.startNode(away);
-  expect(cluster.runUntil(() => (away.member?.status().revision ?? 0) === 101, 3_000)).toBe(true);
+  const { cluster, leader, away } = restartWhileReceiving({ seed: 92, tracer });
   cluster.run(500);
   const of = (wanted: string) =>
     tracer.batches.filter(({ name }) => name === wanted).map(({ attributes }) => attributes);
