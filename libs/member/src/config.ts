@@ -30,6 +30,8 @@ export interface MemberLimits {
   /** One raft tick. */
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
+  /** How long a leader's disk may lack what a quorum's have before it hands the lead over; 0 = an election timeout. */
+  readonly leaderDiskLagMs: number;
   readonly preVote: boolean;
   /** Linearizable reads without a round while the leader holds a lease. All members or none: `leaseMs` says what it relies on. */
   readonly leaseReads: boolean;
@@ -115,6 +117,7 @@ export type MemberOptions = MemberIdentity & Partial<MemberLimits>;
 export const memberDefaults: MemberLimits = {
   heartbeatIntervalMs: 100,
   electionTimeoutMs: 1000,
+  leaderDiskLagMs: 0,
   preVote: true,
   leaseReads: false,
   snapshotCount: 10_000,
@@ -167,8 +170,12 @@ const defaultQuotaBytes = 2 * 1024 ** 3;
 /** Fills in what was not given. */
 export function memberConfig(options: MemberOptions): MemberConfig {
   const config = { ...memberDefaults, ...options };
-  if (config.requestTimeoutMs > 0) return config;
-  return { ...config, requestTimeoutMs: 5_000 + 2 * config.electionTimeoutMs };
+  const { electionTimeoutMs, leaderDiskLagMs, requestTimeoutMs } = config;
+  return {
+    ...config,
+    leaderDiskLagMs: leaderDiskLagMs > 0 ? leaderDiskLagMs : electionTimeoutMs,
+    requestTimeoutMs: requestTimeoutMs > 0 ? requestTimeoutMs : 5_000 + 2 * electionTimeoutMs,
+  };
 }
 
 /** The quota in force; negative when there is none. */

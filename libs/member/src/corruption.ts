@@ -30,6 +30,7 @@ import { type Alarm, AlarmType } from './alarms.ts';
 import type { StateMachine } from './apply.ts';
 import { encodeAlarmActivate, encodeAlarmDeactivate } from './cluster-messages.ts';
 import type { MemberConfig } from './config.ts';
+import { heirOf } from './lead.ts';
 import type { OwnProposals } from './own-proposals.ts';
 import type { ReadyLoop } from './ready-loop.ts';
 
@@ -266,8 +267,7 @@ export class Corruption {
     if (!config.corruptRepair || leader === 0n || nowMs - this.repairAskedMs < repairMs) return;
     if (loop.isLeader) {
       const corrupt = new Set(machine.alarms.list(AlarmType.corrupt).map((alarm) => alarm.memberId));
-      const heirs = raft.status().progress.filter((p) => !corrupt.has(p.id) && !p.learner && p.recentActive);
-      const heir = heirs.sort((a, b) => b.match - a.match)[0];
+      const heir = heirOf(raft.status(), (id) => !corrupt.has(id));
       if (heir !== undefined) raft.transferLeadership(heir.id);
       return;
     }

@@ -16,6 +16,7 @@ import {
 } from './config.ts';
 import { type MemberHealth, memberHealth } from './health.ts';
 import { HeartbeatWatch } from './heartbeat-watch.ts';
+import { DiskLag, heirOf } from './lead.ts';
 import { LeaseRequests } from './lease-requests.ts';
 import { IdGenerator, Lessor } from './lessor.ts';
 import { gatewayUrls, type LinkHost, LinkSession } from './link-session.ts';
@@ -75,6 +76,7 @@ export class Member {
   private leader: bigint;
   private stateSentMs: number;
   private readonly heartbeats: HeartbeatWatch;
+  private readonly diskLag: DiskLag;
   private stopping: boolean;
   private stopped: boolean;
 
@@ -121,6 +123,7 @@ export class Member {
     this.stopping = false;
     this.stopped = false;
     this.raft = openRaft(config, ports, state);
+    this.diskLag = new DiskLag({ ...ports, raft: this.raft, limitMs: config.leaderDiskLagMs });
     const { electionTimeoutMs, leaseRevokesPerSecond, leaseCheckpointIntervalMs } = config;
     const rates = {
       revokesPerSecond: leaseRevokesPerSecond,
@@ -278,6 +281,7 @@ export class Member {
   private tick(): void {
     const nowMs = this.ports.clock.monotonicMs();
     this.heartbeats.tick(nowMs);
+    this.diskLag.tick(nowMs, this.loop.isLeader);
     const expired = this.proposals.tick(nowMs, this.config.electionTimeoutMs);
     if (expired > 0) this.metrics.proposalsFailed.inc(expired);
     this.reads.tick(nowMs);
@@ -369,8 +373,7 @@ export class Member {
   private handOver(deadlineMs: number, cb: () => void): void {
     const { raft, ports } = this;
     const status = raft.status();
-    const heirs = status.progress.filter((p) => p.id !== this.memberId && !p.learner && p.recentActive);
-    const heir = heirs.sort((a, b) => b.match - a.match)[0];
+    const heir = heirOf(status);
     if (status.role !== 'leader' || heir === undefined || ports.clock.monotonicMs() >= deadlineMs)
       return cb();
     if (status.transferee === 0n) raft.transferLeadership(heir.id);
