@@ -212,8 +212,10 @@ function measure(
     for (const chunk of chunks) {
       for (const { connection } of all) connection.receive(chunk.slice());
       endTurn();
-      for (const { connection } of dirty.splice(0))
+      for (const { connection } of dirty.splice(0)) {
         for (const piece of connection.takeOutput()) bytes += piece.length;
+        connection.reuseOutput();
+      }
     }
     const { user, system } = process.cpuUsage(before);
     const requests = connections * perRead * reads;

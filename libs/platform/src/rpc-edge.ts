@@ -105,6 +105,7 @@ export class RpcEdge implements Http2Edge {
       const nowMs = performance.now();
       for (const connection of this.connections) {
         connection.server.tick();
+        connection.tidy();
         if (nowMs >= connection.oldAtMs) this.retire(connection, nowMs);
       }
     }, tickIntervalMs);
@@ -172,6 +173,8 @@ class EdgeConnection {
   readonly server: GrpcServerConnection;
   private readonly socket: Socket;
   private closing = false;
+  /** The kernel had not taken all of the last write. */
+  private isSlow = false;
 
   constructor(
     socket: Socket,
@@ -223,8 +226,16 @@ class EdgeConnection {
     } else if (last >= 0) socket.write(chunks[last]!);
     if (last > 0) socket.uncork();
     // The kernel has all of it already, unless the client is slow to read.
-    if (socket.writableLength === 0) connection.reuseOutput();
+    this.isSlow = socket.writableLength > 0;
+    if (!this.isSlow) connection.reuseOutput();
     if (this.closing) socket.end();
+  }
+
+  /** Who has nothing more to say should not keep the memory of what he said last. */
+  tidy(): void {
+    if (!this.isSlow || this.socket.writableLength > 0 || !this.socket.writable) return;
+    this.isSlow = false;
+    this.server.connection.reuseOutput();
   }
 
   destroy(): void {

@@ -1,4 +1,5 @@
 /** HTTP/2 frames on the wire (RFC 9113 §4 and §6), and the buffer that collects them for one socket write a turn. */
+import { giveBack, lendBlock, noBlock } from './block-pool.ts';
 
 export const FrameType = {
   data: 0,
@@ -52,9 +53,10 @@ export const windowBytesMax = 0x7fff_ffff;
 /** What a client sends first (RFC 9113 §3.4). */
 export const clientPreface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 
-// One allocation serves many turns: what was taken is never written again, the rest of the block is filled further.
-const blockBytes = 65_536;
+// What was taken is never written again before `reuse`; the rest of the block is filled further unless it is too little.
 const blockRestBytesMin = 2_048;
+// Full blocks that are held until `reuse`. Whoever never calls it has taken them for good.
+const fullBlocksMax = 4;
 // Pieces from here on are handed over by reference instead of being copied into the block.
 const referenceBytesMin = 8_192;
 
@@ -70,14 +72,16 @@ export function messagePrefix(bytes: number): Uint8Array {
 
 /** Frames of one connection in order, as few chunks as possible. */
 export class FrameWriter {
-  private block: Uint8Array = new Uint8Array(blockBytes);
+  /** Lent from the first write on, until `reuse`. */
+  private block: Uint8Array = noBlock;
+  private full: Uint8Array[] = [];
   private from = 0;
   private at = 0;
   private chunks: Uint8Array[] = [];
   private bytes = 0;
   /** Whose DATA frame ends where writing goes on, and where that one begins. 0: nobody's. */
   private openId = 0;
-  private openBlock: Uint8Array = this.block;
+  private openBlock: Uint8Array = noBlock;
   private openAt = 0;
   private openBytes = 0;
 
@@ -93,19 +97,20 @@ export class FrameWriter {
     const chunks = this.chunks;
     this.chunks = [];
     this.bytes = 0;
-    if (this.block.length - this.at < blockRestBytesMin) {
-      this.block = new Uint8Array(blockBytes);
-      this.from = 0;
-      this.at = 0;
-    }
+    if (this.at > 0 && this.block.length - this.at < blockRestBytesMin) this.setAside(noBlock);
     return chunks;
   }
 
-  /** Nobody reads any more what was taken: the block is written anew from its beginning. */
+  /** Nobody reads any more what was taken: the memory is everybody's again. */
   reuse(): void {
     if (this.bytes > 0) return;
+    giveBack(this.block);
+    this.block = noBlock;
     this.from = 0;
     this.at = 0;
+    if (this.full.length === 0) return;
+    for (const block of this.full) giveBack(block);
+    this.full = [];
   }
 
   /**
@@ -248,7 +253,13 @@ export class FrameWriter {
   private reserve(bytes: number): void {
     if (this.at + bytes <= this.block.length) return;
     this.close();
-    this.block = new Uint8Array(blockBytes);
+    this.setAside(lendBlock(this.block));
+  }
+
+  /** The block has no room any more: goes on in `next`. */
+  private setAside(next: Uint8Array): void {
+    if (this.at > 0 && this.full.length < fullBlocksMax) this.full.push(this.block);
+    this.block = next;
     this.from = 0;
     this.at = 0;
   }

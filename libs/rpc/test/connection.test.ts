@@ -296,6 +296,50 @@ test('messages of a stream share frames until another frame comes between, and c
   );
 });
 
+test('memory of output goes from one connection to the next once nobody reads it, and not before', () => {
+  const step = fc.record({
+    kind: fc.constantFrom('send', 'send', 'take', 'done'),
+    who: fc.nat(2),
+    n: fc.oneof(fc.nat(300), fc.nat(20_000)),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const peers = [new Peer(), new Peer(), new Peer()].map((peer, who) => {
+        peer.say(frame(1, endHeaders, 1, post), frame(8, 0, 0, [0x3f, 0, 0, 0]));
+        peer.say(frame(8, 0, 1, [0x3f, 0, 0, 0]));
+        return { peer, who, held: [] as Uint8Array[] };
+      });
+      const check = ({ held, who }: (typeof peers)[number]): void => {
+        for (const f of frames(held)) expect(f.body.every((byte) => byte === who + 1)).toBe(true);
+      };
+      for (const { kind, who, n } of steps) {
+        const one = peers[who]!;
+        const { connection, requests } = one.peer;
+        if (kind === 'send')
+          connection.sendData(requests[0]!.stream, [new Uint8Array(n).fill(who + 1)], false);
+        else one.held.push(...connection.takeOutput());
+        if (kind !== 'done') continue;
+        // Whole and unmixed for as long as they are held.
+        for (const each of peers) check(each);
+        for (const chunk of one.held) chunk.fill(0xee);
+        one.held = [];
+        connection.reuseOutput();
+      }
+      for (const each of peers) check(each);
+    }),
+  );
+  const [first, second, third] = [new Peer(), new Peer(), new Peer()];
+  const memory = ({ connection }: Peer): ArrayBufferLike => {
+    connection.receive(frame(6, 0, 0, new Uint8Array(8)));
+    return connection.takeOutput()[0]!.buffer;
+  };
+  for (const { connection } of [first, second, third]) connection.reuseOutput();
+  const shared = memory(first);
+  expect(memory(second)).not.toBe(shared);
+  first.connection.reuseOutput();
+  expect(memory(third)).toBe(shared);
+});
+
 test('streams that lack the window of the connection take turns', () => {
   const peer = new Peer();
   peer.say(
