@@ -53,6 +53,18 @@ test('behind the rate, leases end in the order in which they are due, renewed on
   expect(lessor.takeDue(20_500)).toEqual([1n]);
 });
 
+test('many leases that were renewed together are put back some at a time', () => {
+  const lessor = new Lessor(options);
+  lessor.promote(0);
+  const renewed = 25_000n;
+  for (let id = 1n; id <= renewed; id++) lessor.granted(id, 5, 0);
+  for (let id = 1n; id <= renewed; id++) lessor.renew(id, 4_000);
+  lessor.granted(renewed + 1n, 5, 500);
+  expect([6_000, 6_100, 6_200].map((nowMs) => lessor.takeDue(nowMs))).toEqual([[], [], [renewed + 1n]]);
+  expect(lessor.takeDue(8_900)).toEqual([]);
+  expect(lessor.takeDue(9_000)).toHaveLength(500);
+});
+
 test('ids are positive, distinct, and carry the member', () => {
   const ids = new IdGenerator(0xf98dc20bce6225a0n, 1_735_689_600_000);
   const seen = new Set<bigint>();
