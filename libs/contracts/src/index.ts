@@ -100,6 +100,7 @@ export {
 } from './requests.ts';
 export {
   itemsSize,
+  ownPieceBytes,
   RangeResponseParts,
   RangeResponsePieces,
   type ResponseHeader,

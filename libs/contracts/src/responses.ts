@@ -159,8 +159,8 @@ function rangeSize(
 
 /** Small pairs are written together until a piece has about so many bytes. */
 const runBytes = 256 * 1024;
-/** From this size on a pair is a piece of its own. */
-const ownPieceBytes = 128 * 1024;
+/** From this size on a pair is a piece of its own, and `RangeResponsePieces` gives it away as it is. */
+export const ownPieceBytes: number = 128 * 1024;
 
 /**
  * The same RangeResponse made piece by piece, so that a large one is never there twice: each pair is let go once it was

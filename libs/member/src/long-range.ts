@@ -2,6 +2,7 @@ import { assert, BufferPool } from '@quoin/base';
 import {
   etcdErrors,
   itemsSize,
+  ownPieceBytes,
   type RangeRequestView,
   RangeResponseParts,
   RangeResponsePieces,
@@ -17,7 +18,7 @@ import type { LinkCall } from './link-session.ts';
 const rangeSliceEntries = 2_000;
 /** Buffers for parts that are kept for the next ones. */
 const buffersKept = 64;
-/** What pairs are copied to until they are in the answer, and how many of them are kept for the next ones. */
+/** What pairs below `ownPieceBytes` are copied to until they are in the answer, and how many of them are kept for the next ones. */
 const slabBytes = 64 << 10;
 const slabsKept = 64;
 
@@ -33,6 +34,8 @@ export class LongRanges {
   private readonly slabs = new BufferPool(slabBytes, slabsKept);
 
   constructor(config: MemberConfig, machine: StateMachine) {
+    // A pair out of a slab that is used again must have been copied into its answer.
+    assert(slabBytes < ownPieceBytes, 'a pair that is sent as it is fits a slab');
     this.machine = machine;
     this.heldBytes = config.rangeHeldBytes;
     this.partBytes = config.rangePartBytes;
