@@ -104,8 +104,8 @@ test('a blocked event loop shows in the delay, and only until the next scrape', 
   while (performance.now() < until);
   await new Promise((resolve) => setTimeout(resolve, 50));
   expect(longest()).toBeGreaterThan(0.08);
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  expect(longest()).toBeLessThan(0.08);
+  // Each look begins anew; a busy machine may hold up one or the other itself.
+  await expect.poll(longest, { interval: 100, timeout: 10_000 }).toBeLessThan(0.08);
 });
 
 test('the version is the package’s, in etcd’s form first', () => {
