@@ -6,13 +6,18 @@ export interface DiskPaceOptions {
 }
 
 /** A disk half of whose calls take longer than this is not waited for. */
-const medianMsMax = 0.4;
+const medianMsMax = 0.6;
+/**
+ * What a trip through the pool may add to the call itself when cores are scarce. Counted as time of the disk it would keep
+ * a disk in the pool that is fast enough for the loop.
+ */
+const tripMs = 0.2;
 /** How far one call moves the estimate of the median. */
 const medianStep = 0.05;
 /** So that a disk which becomes slow is noticed after a few dozen calls. */
 const medianMsMin = 0.05;
 /** What a single call may take before it costs budget. */
-const freeMs = 0.3;
+const freeMs = 0.6;
 /** Share of the time that the loop may stand still for calls that took longer, and how much of it can be saved up. */
 const budgetShare = 0.02;
 const budgetMsMax = 20;
@@ -22,8 +27,8 @@ const budgetMsMax = 20;
  * and two wake-ups, as much as the fast disk takes for the call; a slow disk must never hold up a turn. Nobody can know how
  * long the next call takes, so the rule bounds what the unlucky ones cost altogether:
  *
- *     on the loop   when the median of the last calls is ≤ 0.4 ms, and budget is left
- *     budget        − what a call on the loop took beyond 0.3 ms;  + 2 % of the time that passes, up to 20 ms
+ *     on the loop   when the median of the last calls is ≤ 0.6 ms, and budget is left
+ *     budget        − what a call on the loop took beyond 0.6 ms;  + 2 % of the time that passes, up to 20 ms
  *
  * After a stall of 100 ms the pool has the calls for the next 4 s.
  */
@@ -52,7 +57,8 @@ export class DiskPace {
     if (onLoop) this.budgetMs -= Math.max(0, durationMs - freeMs);
     // A long call says nothing about short ones.
     if (bytes > this.bytesMax) return;
-    this.medianMs *= durationMs > this.medianMs ? 1 + medianStep : 1 - medianStep;
+    const diskMs = onLoop ? durationMs : durationMs - tripMs;
+    this.medianMs *= diskMs > this.medianMs ? 1 + medianStep : 1 - medianStep;
     this.medianMs = Math.max(this.medianMs, medianMsMin);
   }
 }

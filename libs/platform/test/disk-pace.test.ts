@@ -3,19 +3,24 @@ import { DiskPace } from '../src/disk-pace.ts';
 
 const small = 4_000;
 
-/** Milliseconds that the loop stood still while calls came back to back for `forMs`, each of which takes `callMs(i)`. */
+/**
+ * Milliseconds that the loop stood still while calls came back to back for `forMs`, each of which takes `callMs(i)`, and
+ * `tripMs` more in the pool.
+ */
 function run(
   pace: DiskPace,
   forMs: number,
   callMs: (i: number) => number,
+  tripMs = 0,
 ): { loopMs: number; onLoop: number } {
   let loopMs = 0;
   let onLoop = 0;
   let nowMs = 0;
   for (let i = 0; nowMs < forMs; i++) {
     const allowed = pace.allows(small, nowMs);
-    nowMs += callMs(i);
-    pace.took(small, callMs(i), allowed);
+    const durationMs = callMs(i) + (allowed ? 0 : tripMs);
+    nowMs += durationMs;
+    pace.took(small, durationMs, allowed);
     if (!allowed) continue;
     loopMs += callMs(i);
     onLoop++;
@@ -28,6 +33,11 @@ test('a fast disk is waited for once it has shown itself', () => {
   expect(pace.allows(small, 0)).toBe(false);
   expect(run(pace, 1_000, () => 0.1).onLoop).toBeGreaterThan(9_900);
   expect(pace.allows(small + 1, 1_000)).toBe(false);
+});
+
+test('what a trip through the pool adds is not taken for time of the disk', () => {
+  const pace = new DiskPace({ bytesMax: small, firstMedianMs: 2 });
+  expect(run(pace, 10_000, () => 0.55, 0.2).onLoop).toBeGreaterThan(17_000);
 });
 
 test('a slow disk never is, also one that has become slow', () => {
