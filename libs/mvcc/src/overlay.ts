@@ -25,6 +25,13 @@ export const seen = {
   before: 1,
 } as const;
 
+/**
+ * Places of a view are in blocks that are used again when it is closed: as arrays they lived for as long as an answer takes,
+ * grew the young generation and then the old one, 160 KB and more for each range of 10,000 keys.
+ */
+const placesPerBlock = 2048;
+const freeBlocksMax = 128;
+
 /** What is known of a record beside its place. */
 const recordIs = { noted: 1, delete: 2, shadowed: 4 } as const;
 
@@ -62,6 +69,7 @@ export class Overlay {
   private keys = 0;
   /** Open addressing over entry + 1; 0 is free. */
   private slots: Int32Array = new Int32Array(512);
+  private readonly freeBlocks: Uint32Array[] = [];
   private readonly order = new KeyOrder((a, b) => this.compareEntries(a, b));
   private keyStart = 0;
   private keyEnd = 0;
@@ -196,21 +204,24 @@ export class Overlay {
 
   /** What a reader at `revision` sees of low ≤ key < high, in key order; an empty `high` is no bound. */
   view(low: Uint8Array, high: Uint8Array, revision: number): OverlayView {
-    const found: number[] = [];
-    const kinds: number[] = [];
+    const blocks: Uint32Array[] = [];
+    let count = 0;
     if (this.keys > 0) {
       this.order.from(
         (entry) => this.compareKey(entry, low),
         (entry) => {
           if (high.length !== 0 && this.compareKey(entry, high) >= 0) return false;
           const record = this.recordAsOf(entry, revision);
-          kinds.push(this.seenAt(record, revision));
-          found.push(this.places[record & this.mask]!);
+          if (count % placesPerBlock === 0)
+            blocks.push(this.freeBlocks.pop() ?? new Uint32Array(placesPerBlock));
+          blocks[blocks.length - 1]![count % placesPerBlock] = this.places[record & this.mask]!;
+          count++;
           return true;
         },
       );
     }
-    return new OverlayView(found.length === 0 ? [] : this.chunks.slice(), this.base, found, kinds);
+    const chunks = count === 0 ? [] : this.chunks.slice();
+    return new OverlayView(chunks, this.base, revision, blocks, count, this.freeBlocks);
   }
 
   /** Lets go of the oldest record. */
@@ -377,35 +388,45 @@ function compareParts(
   return aEnd - aStart - (bEnd - bStart);
 }
 
-/** What one reader sees of the overlay: stays as it is whatever happens to the overlay. */
+/**
+ * What one reader sees of the overlay: stays as it is whatever happens to the overlay. One that is not closed is garbage
+ * like any other.
+ */
 export class OverlayView {
   readonly records = new RecordReader();
   private readonly chunks: readonly Uint8Array[];
   private readonly base: number;
-  private readonly places: readonly number[];
-  private readonly kinds: readonly number[];
+  private readonly revision: number;
+  private readonly blocks: Uint32Array[];
+  private readonly freeBlocks: Uint32Array[];
+  private count: number;
   private at = 0;
 
+  /** `count` places in `blocks`, which go to `freeBlocks` in the end. */
   constructor(
     chunks: readonly Uint8Array[],
     base: number,
-    places: readonly number[],
-    kinds: readonly number[],
+    revision: number,
+    blocks: Uint32Array[],
+    count: number,
+    freeBlocks: Uint32Array[],
   ) {
     this.chunks = chunks;
     this.base = base;
-    this.places = places;
-    this.kinds = kinds;
+    this.revision = revision;
+    this.blocks = blocks;
+    this.count = count;
+    this.freeBlocks = freeBlocks;
     this.point();
   }
 
   get ended(): boolean {
-    return this.at >= this.places.length;
+    return this.at >= this.count;
   }
 
   /** How the current record lies to the reader: `seen`. */
   get kind(): number {
-    return this.kinds[this.at]!;
+    return this.records.revision <= this.revision ? seen.here : seen.before;
   }
 
   /** How the current key lies to one at `start` of `entryKey`; above everything at the end. */
@@ -424,9 +445,17 @@ export class OverlayView {
     this.point();
   }
 
+  /** It has ended then. */
+  close(): void {
+    this.count = 0;
+    const { blocks, freeBlocks } = this;
+    for (const block of blocks) if (freeBlocks.length < freeBlocksMax) freeBlocks.push(block);
+    blocks.length = 0;
+  }
+
   private point(): void {
     if (this.ended) return;
-    const place = this.places[this.at]!;
+    const place = this.blocks[Math.floor(this.at / placesPerBlock)]![this.at % placesPerBlock]!;
     this.records.startAt(this.chunks[((place >>> 16) - this.base) & 0xffff]!, place & 0xffff);
     this.records.locateKey();
   }

@@ -161,6 +161,7 @@ export class RangeReader {
     if (!this.open) return;
     this.open = false;
     this.cursor?.close();
+    this.overlay?.close();
     this.state.pins--;
   }
 
@@ -181,7 +182,7 @@ export class RangeReader {
           this.held = { key: entryKey.slice(), cell: cell.slice(), mod: 0 };
           return false;
         }
-        if (!overlay.records.isDelete()) rows.add(overlay.records.cell(), true);
+        if (!overlay.records.isDelete()) rows.addRecord(overlay.records);
         left--;
         overlay.advance();
         if (order === 0) return hasRoom();
@@ -196,7 +197,7 @@ export class RangeReader {
     if (!this.cursorEnded) this.cursorEnded = !this.cursor!.next(sliceBytesMax, offer);
     if (!this.cursorEnded || this.held !== undefined) return;
     for (; !overlay.ended && hasRoom(); overlay.advance(), left--)
-      if (!overlay.records.isDelete()) rows.add(overlay.records.cell(), true);
+      if (!overlay.records.isDelete()) rows.addRecord(overlay.records);
     this.done = overlay.ended;
   }
 

@@ -1,5 +1,6 @@
 import { assert, type BufferPool, compareBytes } from '@quoin/base';
 import { uintSize } from '@quoin/contracts';
+import type { RecordReader } from './event-log.ts';
 import { KeyValueReader, withoutValue } from './key-value.ts';
 import { cellSub, cellTrailerBytes, isLargeCell } from './layout.ts';
 import type { Past } from './past-scan.ts';
@@ -84,6 +85,24 @@ export class Rows {
     );
   }
 
+  /**
+   * A version in the overlay, whose bytes stay as they are. A view is made of it only where somebody looks at it: one that
+   * is only measured costs no garbage.
+   */
+  addRecord(records: RecordReader): void {
+    if (this.filters || this.keysOnly || this.subs !== undefined || records.large)
+      return this.add(records.cell(), true);
+    this.count++;
+    if (this.countOnly) return;
+    this.matched++;
+    if (!this.all && this.found >= this.limit) return;
+    this.found++;
+    const start = records.kvStart();
+    this.measure(records.eventEnd - start);
+    if (this.overflown) return;
+    this.pass(records.block.subarray(start, records.eventEnd));
+  }
+
   /** The cell is a view: unless it `stays` as it is, it is copied if it is wanted. */
   add(cell: Uint8Array, stays = false): void {
     this.count++;
@@ -106,9 +125,18 @@ export class Rows {
   private keep(cell: Uint8Array, length: number, stays: boolean): void {
     this.measure(length);
     if (this.overflown) return;
-    // Behind one that is yet to be read it has to wait.
-    if (this.sink !== undefined && this.large.length === 0) this.sink(cell.subarray(0, length));
-    else this.kvs.push(stays ? cell.subarray(0, length) : this.copy(cell, length));
+    if (this.passesOn || stays) this.pass(cell.subarray(0, length));
+    else this.kvs.push(this.copy(cell, length));
+  }
+
+  /** Behind one that is yet to be read it has to wait. */
+  private get passesOn(): boolean {
+    return this.sink !== undefined && this.large.length === 0;
+  }
+
+  private pass(kv: Uint8Array): void {
+    if (this.passesOn) this.sink!(kv);
+    else this.kvs.push(kv);
   }
 
   private measure(length: number): void {

@@ -193,6 +193,7 @@ export class StateHasher {
     if (!this.open) return;
     this.open = false;
     this.cursor.close();
+    this.overlay.close();
     this.state.pins--;
   }
 

@@ -254,6 +254,7 @@ export class StoreState implements StoredState {
       return true;
     });
     visitUpTo(view, undefined, visit);
+    view.close();
   }
 
   /** The whole KeyValue bytes of a version. */
@@ -316,12 +317,14 @@ export class StoreState implements StoredState {
       overlay.append(chunks.chunk, at, bytes, key, hashBytes(key), 0);
       return true;
     });
-    for (const view = overlay.view(noKey, noKey, Number.MAX_SAFE_INTEGER); !view.ended; view.advance()) {
+    const view = overlay.view(noKey, noKey, Number.MAX_SAFE_INTEGER);
+    for (; !view.ended; view.advance()) {
       if (view.records.isDelete()) continue;
       const key = view.key();
       const hash = hashBytes(key);
       if (!this.remember(key, hash, view.records.cell())) this.lookup(key, hash);
     }
+    view.close();
   }
 }
 

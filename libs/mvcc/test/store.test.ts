@@ -421,3 +421,30 @@ test('an engine of the format before is read, one of a later format is refused',
   format(2);
   expect(() => Store.open(backend)).toThrow('this version reads 3 to 4');
 });
+
+test('a reader that is closed takes nothing from those that are open', () => {
+  const { store } = open();
+  for (let i = 0; i < 5_000; i++) put(store, `k${String(i).padStart(5, '0')}`, 'old');
+  commit(store);
+  const start = () => {
+    const reader = store.rangeReader(all);
+    if (typeof reader === 'string') throw new Error(reader);
+    return reader;
+  };
+  const finish = (reader: ReturnType<typeof start>): Set<string | undefined> => {
+    while (!reader.step(100));
+    const values = new Set(reader.result().kvs.map(value));
+    reader.close();
+    return values;
+  };
+  const [first, second] = [start(), start()];
+  first.step(10);
+  second.close();
+  second.close();
+  for (let i = 0; i < 5_000; i++) put(store, `a${String(i).padStart(5, '0')}`, 'new');
+  commit(store);
+  const [third, fourth] = [start(), start()];
+  expect(finish(first)).toEqual(new Set(['old']));
+  expect(finish(third)).toEqual(new Set(['new', 'old']));
+  expect(finish(fourth)).toEqual(new Set(['new', 'old']));
+});
