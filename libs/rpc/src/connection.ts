@@ -14,18 +14,18 @@ import {
   windowBytesMax,
 } from './frames.ts';
 import { HeaderBlock } from './header-block.ts';
-import type { DecodedField } from './header-field.ts';
-import { type HeaderField, type HeaderTemplate, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
+import type { HeaderList } from './header-list.ts';
+import { type HeaderTemplate, HpackDecoder, HpackError, headersTooLarge } from './hpack.ts';
 import { Outflow } from './outflow.ts';
 import { PeerSettings } from './peer-settings.ts';
 import { RecentIds } from './recent-ids.ts';
-import { RequestCheck } from './request-headers.ts';
+import { verdictOf } from './request-headers.ts';
 import { Stream, type StreamHandler } from './stream.ts';
 
 /** What a connection tells its owner. */
 export interface ConnectionEvents {
   /** A request has begun. The handler returned gets its body; undefined: it was answered and its body is not wanted. */
-  onRequest(stream: Stream, headers: readonly HeaderField[], end: boolean): StreamHandler | undefined;
+  onRequest(stream: Stream, headers: HeaderList, end: boolean): StreamHandler | undefined;
   /**
    * There is output: call `takeOutput` before the turn ends, or, when it is not `urgent`, within some milliseconds. Called
    * once until then, or twice when urgent output comes second.
@@ -71,7 +71,6 @@ export class Connection {
   private readonly peer = new PeerSettings();
   private unacknowledgedBytes = 0;
   private readonly headerBlock: HeaderBlock;
-  private readonly check = new RequestCheck();
   private readonly guard: FloodGuard;
   /** Monotonic ms at which the last bytes came in. */
   receivedMs: number;
@@ -355,7 +354,7 @@ export class Connection {
 
   private onHeaderList(
     id: number,
-    headers: readonly DecodedField[] | typeof headersTooLarge,
+    headers: HeaderList | typeof headersTooLarge,
     end: boolean,
     malformed: boolean,
   ): void {
@@ -370,7 +369,7 @@ export class Connection {
     if (this.streams.size >= this.options.maxConcurrentStreams)
       return this.refuse(id, ErrorCode.refusedStream);
     if (headers === headersTooLarge) return this.refuse(id, ErrorCode.enhanceYourCalm);
-    const problem = this.check.of(headers);
+    const problem = verdictOf(headers);
     if (typeof problem === 'string' || malformed) return this.refuse(id, ErrorCode.protocolError);
     const stream = new Stream(id, this.peer.initialWindowBytes);
     stream.expectedBytes = problem;
@@ -380,17 +379,13 @@ export class Connection {
     stream.handler = this.events.onRequest(stream, headers, end);
   }
 
-  private onTrailers(
-    stream: Stream,
-    headers: readonly HeaderField[] | typeof headersTooLarge,
-    end: boolean,
-  ): void {
+  private onTrailers(stream: Stream, headers: HeaderList | typeof headersTooLarge, end: boolean): void {
     if (stream.remoteClosed)
       throw new ConnectionError(ErrorCode.streamClosed, `HEADERS on half-closed stream ${stream.id}`);
     const bad =
       headers === headersTooLarge ||
       !end ||
-      headers.some(({ name }) => name.startsWith(':') || name !== name.toLowerCase());
+      headers.fields.some(({ name }) => name.startsWith(':') || name !== name.toLowerCase());
     if (bad) return this.abortStream(stream, ErrorCode.protocolError, 'bad trailers');
     if (stream.expectedBytes > 0)
       return this.abortStream(stream, ErrorCode.protocolError, 'the body differs from content-length');

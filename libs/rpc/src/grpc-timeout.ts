@@ -1,11 +1,21 @@
-const timeoutUnitsMs: Readonly<Record<string, number>> = {
-  H: 3_600_000,
-  M: 60_000,
-  S: 1000,
-  m: 1,
-  u: 1e-3,
-  n: 1e-6,
-};
+function unitMs(letter: number): number {
+  switch (letter) {
+    case 0x48: // H
+      return 3_600_000;
+    case 0x4d: // M
+      return 60_000;
+    case 0x53: // S
+      return 1_000;
+    case 0x6d: // m
+      return 1;
+    case 0x75: // u
+      return 1e-3;
+    case 0x6e: // n
+      return 1e-6;
+    default:
+      return Number.NaN;
+  }
+}
 const timeoutDigitsMax = 8;
 
 /** `100m` and its like as ms; undefined when absent, NaN when malformed. */
@@ -19,5 +29,5 @@ export function parseGrpcTimeoutMs(value: string | undefined): number | undefine
     if (digit < 0 || digit > 9) return Number.NaN;
     count = count * 10 + digit;
   }
-  return count * (timeoutUnitsMs[value.charAt(digits)] ?? Number.NaN);
+  return count * unitMs(value.charCodeAt(digits));
 }

@@ -13,6 +13,8 @@ export const FieldKind = {
   regular: 5,
   contentLength: 6,
   bad: 7,
+  /** A regular field that any value may stand in, and by which no request is judged or led. */
+  free: 8,
 } as const;
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind];
 
@@ -33,6 +35,11 @@ const knownNames = new Map(
     .map((name) => [name, name]),
 );
 
+/** One string for each name that is asked for often. */
+export function knownName(name: string): string {
+  return knownNames.get(name) ?? name;
+}
+
 /** A field as the decoder has it. The table hands out the same one again and again, so what was found out about it stays. */
 export class DecodedField implements HeaderField {
   readonly name: string;
@@ -41,10 +48,11 @@ export class DecodedField implements HeaderField {
   readonly bytes: number;
   kind: FieldKind;
 
-  constructor(name: string, value: string) {
-    this.name = knownNames.get(name) ?? name;
+  /** `kind`: when the name alone says it. */
+  constructor(name: string, value: string, kind: FieldKind = FieldKind.unknown) {
+    this.name = name;
     this.value = value;
-    this.bytes = fieldBytes(this);
-    this.kind = FieldKind.unknown;
+    this.bytes = name.length + value.length + overheadBytes;
+    this.kind = kind;
   }
 }

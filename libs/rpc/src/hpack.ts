@@ -1,5 +1,6 @@
-import { DecodedField, fieldBytes, type HeaderField } from './header-field.ts';
-import { decodeHuffman } from './huffman.ts';
+import { DecodedField, FieldKind, fieldBytes, type HeaderField, knownName } from './header-field.ts';
+import { HeaderList, HeaderShape } from './header-list.ts';
+import { decodeHuffman, textOf } from './huffman.ts';
 
 /** HPACK (RFC 7541): a decoder with its dynamic table, and a stateless encoder. */
 
@@ -30,18 +31,21 @@ const staticFields: readonly DecodedField[] = (
   .map((text) => {
     const space = text.indexOf(' ');
     return space < 0
-      ? new DecodedField(text, '')
-      : new DecodedField(text.slice(0, space), text.slice(space + 1));
+      ? new DecodedField(knownName(text), '')
+      : new DecodedField(knownName(text.slice(0, space)), text.slice(space + 1));
   });
 
 /** Blocks that are remembered with their fields, and the length of those that are worth it. */
 const knownBlocksMax = 2;
 const knownBytesMax = 256;
+/** Shapes that are remembered, and the size of lists that are worth it. */
+const knownShapesMax = 4;
+const shapeBytesMax = 2_048;
 
 interface KnownBlock {
   readonly tableVersion: number;
   readonly block: Uint8Array;
-  readonly fields: readonly DecodedField[];
+  readonly list: HeaderList;
 }
 
 function isAt(known: Uint8Array, block: Uint8Array, from: number, to: number): boolean {
@@ -63,6 +67,8 @@ export class HpackDecoder {
   private readonly listBytesMax: number;
   private readonly known: (KnownBlock | undefined)[] = new Array<undefined>(knownBlocksMax).fill(undefined);
   private knownNext = 0;
+  /** Of lists that have come, the last one first. */
+  private readonly shapes: HeaderShape[] = [];
   private block: Uint8Array = new Uint8Array(0);
   private at = 0;
   private end = 0;
@@ -73,31 +79,27 @@ export class HpackDecoder {
 
   /**
    * The fields of a block, or of that part of `block`. A client's calls have the same headers most of the time: the list may
-   * be the very one that was given before.
+   * be the very one that was given before, and mostly its shape is.
    *
    * @throws HpackError
    */
-  decode(
-    block: Uint8Array,
-    from = 0,
-    to: number = block.length,
-  ): readonly DecodedField[] | typeof headersTooLarge {
+  decode(block: Uint8Array, from = 0, to: number = block.length): HeaderList | typeof headersTooLarge {
     const { tableVersion, known } = this;
     for (let i = 0; i < known.length; i++) {
       const one = known[i];
       if (one !== undefined && one.tableVersion === tableVersion && isAt(one.block, block, from, to))
-        return one.fields;
+        return one.list;
     }
-    const fields = this.read(block, from, to);
+    const list = this.read(block, from, to);
     // What has changed the table means something else the next time.
-    if (fields !== headersTooLarge && this.tableVersion === tableVersion && to - from <= knownBytesMax) {
-      known[this.knownNext] = { tableVersion, block: block.slice(from, to), fields };
+    if (list !== headersTooLarge && this.tableVersion === tableVersion && to - from <= knownBytesMax) {
+      known[this.knownNext] = { tableVersion, block: block.slice(from, to), list };
       this.knownNext = (this.knownNext + 1) % known.length;
     }
-    return fields;
+    return list;
   }
 
-  private read(block: Uint8Array, from: number, to: number): DecodedField[] | typeof headersTooLarge {
+  private read(block: Uint8Array, from: number, to: number): HeaderList | typeof headersTooLarge {
     this.block = block;
     this.at = from;
     this.end = to;
@@ -112,21 +114,55 @@ export class HpackDecoder {
         continue;
       }
       sizeUpdateAllowed = false;
-      const field = this.field(byte);
+      const field = (byte & 0x80) !== 0 ? this.indexed(this.integer(7)) : this.literal(byte);
       listBytes += field.bytes;
       if (listBytes <= this.listBytesMax) fields.push(field);
     }
-    return listBytes <= this.listBytesMax ? fields : headersTooLarge;
+    if (listBytes > this.listBytesMax) return headersTooLarge;
+    return new HeaderList(fields, this.shapeOf(fields, listBytes));
   }
 
-  private field(byte: number): DecodedField {
-    if ((byte & 0x80) !== 0) return this.indexed(this.integer(7));
+  private shapeOf(fields: readonly DecodedField[], listBytes: number): HeaderShape {
+    const { shapes } = this;
+    for (let i = 0; i < shapes.length; i++) {
+      const shape = shapes[i]!;
+      if (!shape.includes(fields)) continue;
+      if (i > 0) {
+        shapes.splice(i, 1);
+        shapes.unshift(shape);
+      }
+      return shape;
+    }
+    const shape = new HeaderShape(fields);
+    if (listBytes > shapeBytesMax) return shape;
+    if (shapes.length === knownShapesMax) shapes.pop();
+    shapes.unshift(shape);
+    return shape;
+  }
+
+  private literal(byte: number): DecodedField {
     const incremental = (byte & 0xc0) === 0x40;
     const index = this.integer(incremental ? 6 : 4);
-    const name = index === 0 ? this.string() : this.indexed(index).name;
-    const field = new DecodedField(name, this.string());
+    const named = index === 0 ? undefined : this.indexed(index);
+    const name = named === undefined ? knownName(this.string()) : named.name;
+    const value = this.string();
+    const field =
+      named?.kind === FieldKind.free
+        ? new DecodedField(name, value, FieldKind.free)
+        : this.newField(name, value);
     if (incremental) this.add(field);
     return field;
+  }
+
+  /** What has come before is the same field again, though the table has dropped it, so that its lists keep their shape. */
+  private newField(name: string, value: string): DecodedField {
+    let kind: FieldKind = FieldKind.unknown;
+    for (let i = 0; i < this.shapes.length; i++) {
+      const field = this.shapes[i]!.like(name, value);
+      if (field?.value === value) return field;
+      if (field !== undefined) kind = field.kind;
+    }
+    return new DecodedField(name, value, kind);
   }
 
   private indexed(index: number): DecodedField {
@@ -190,9 +226,7 @@ export class HpackDecoder {
       if (text === undefined) throw new HpackError('bad Huffman code');
       return text;
     }
-    let text = '';
-    for (let i = from; i < to; i++) text += String.fromCharCode(this.block[i]!);
-    return text;
+    return textOf(this.block, from, to);
   }
 
   private next(): number {

@@ -102,23 +102,49 @@ const tree = makeTree(makeCodes(lengths), lengths);
 const steps = makeSteps(tree);
 const ends = makeEnds(tree);
 
+// What one string decodes to, for as long as it takes to make text of it. A code has five bits at least.
+let decoded = new Uint8Array(256);
+
 /** The decoded text (one character per byte), or undefined when the bytes are not a valid encoding. */
 export function decodeHuffman(bytes: Uint8Array, from: number, to: number): string | undefined {
-  let text = '';
+  if ((to - from) * 8 > decoded.length * 5) decoded = new Uint8Array((to - from) * 2);
+  const out = decoded;
+  let length = 0;
   let state = 0;
   for (let i = from; i < to; i++) {
     const byte = bytes[i]!;
     const high = steps[state * 16 + (byte >> 4)]!;
     if ((high & (emits | fails)) !== 0) {
       if ((high & fails) !== 0) return undefined;
-      text += String.fromCharCode(high >>> symbolShift);
+      out[length++] = high >>> symbolShift;
     }
     const low = steps[(high & 0xffff) * 16 + (byte & 15)]!;
     if ((low & (emits | fails)) !== 0) {
       if ((low & fails) !== 0) return undefined;
-      text += String.fromCharCode(low >>> symbolShift);
+      out[length++] = low >>> symbolShift;
     }
     state = low & 0xffff;
   }
-  return ends[state] === 1 ? text : undefined;
+  return ends[state] === 1 ? textOf(out, 0, length) : undefined;
+}
+
+/** One character per byte. Eight at a time: each string that is added to another is a new one. */
+export function textOf(bytes: Uint8Array, from: number, to: number): string {
+  let text = '';
+  let i = from;
+  for (; to - i >= 8; i += 8) {
+    const eight = String.fromCharCode(
+      bytes[i]!,
+      bytes[i + 1]!,
+      bytes[i + 2]!,
+      bytes[i + 3]!,
+      bytes[i + 4]!,
+      bytes[i + 5]!,
+      bytes[i + 6]!,
+      bytes[i + 7]!,
+    );
+    text = i === from ? eight : text + eight;
+  }
+  for (; i < to; i++) text += String.fromCharCode(bytes[i]!);
+  return text;
 }

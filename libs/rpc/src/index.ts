@@ -2,18 +2,19 @@
 export { Connection, type ConnectionEvents } from './connection.ts';
 export { type ConnectionOptions, defaultConnectionOptions } from './connection-options.ts';
 export { clientPreface, ErrorCode } from './frames.ts';
-export {
-  type CallSpan,
-  encodeGrpcMessage,
-  type GrpcCallContext,
-  type GrpcHandler,
-  GrpcServerConnection,
-  type GrpcServerOptions,
-  type GrpcServerPorts,
-  type GrpcServerStream,
-  type GrpcStatus,
-} from './grpc-server.ts';
+export { encodeGrpcMessage } from './grpc-answer.ts';
+export type {
+  CallSpan,
+  GrpcCallContext,
+  GrpcHandler,
+  GrpcServerOptions,
+  GrpcServerPorts,
+  GrpcServerStream,
+  GrpcStatus,
+} from './grpc-ports.ts';
+export { GrpcServerConnection } from './grpc-server.ts';
 export { parseGrpcTimeoutMs } from './grpc-timeout.ts';
+export type { HeaderList, HeaderShape } from './header-list.ts';
 export {
   encodeHeaders,
   type HeaderField,

@@ -1,5 +1,5 @@
 import { concatBytes } from '@quoin/base';
-import type { GrpcStatus } from './grpc-server.ts';
+import type { GrpcStatus } from './grpc-ports.ts';
 
 /** Inflates a gzip message; undefined when it is broken or longer than `maxBytes`. */
 export type Gunzip = (bytes: Uint8Array, maxBytes: number) => Uint8Array | undefined;

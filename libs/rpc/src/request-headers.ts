@@ -1,4 +1,5 @@
 import { type DecodedField, FieldKind } from './header-field.ts';
+import type { HeaderList } from './header-list.ts';
 
 // Fields that speak about an HTTP/1.1 connection and have no place here (RFC 9113 §8.2.2).
 const connectionFields = new Set([
@@ -16,19 +17,13 @@ const requestPseudoFields: ReadonlyMap<string, FieldKind> = new Map([
 ]);
 const requiredFields = (1 << FieldKind.method) | (1 << FieldKind.scheme) | (1 << FieldKind.path);
 
-/** Judges the headers of requests, a list that comes again and again only once. */
-export class RequestCheck {
-  private headers: readonly DecodedField[] | undefined = undefined;
-  private verdict: string | number = '';
+// Regular fields that are checked by their values, or that decide how a call is served.
+const boundFields = new Set(['te', 'content-type', 'grpc-encoding']);
 
-  /** The text of what makes a request malformed (RFC 9113 §8.1.1, §8.2, §8.3), or its announced length (-1: none). */
-  of(headers: readonly DecodedField[]): string | number {
-    if (headers !== this.headers) {
-      this.headers = headers;
-      this.verdict = checkRequest(headers);
-    }
-    return this.verdict;
-  }
+/** The text of what makes a request malformed (RFC 9113 §8.1.1, §8.2, §8.3), or its announced length (-1: none). */
+export function verdictOf({ fields, shape }: HeaderList): string | number {
+  shape.verdict ??= checkRequest(fields);
+  return shape.verdict;
 }
 
 function checkRequest(headers: readonly DecodedField[]): string | number {
@@ -39,7 +34,7 @@ function checkRequest(headers: readonly DecodedField[]): string | number {
     const field = headers[i]!;
     if (field.kind === FieldKind.unknown) field.kind = kindOf(field);
     const { kind } = field;
-    if (kind === FieldKind.regular) regular = true;
+    if (kind === FieldKind.regular || kind === FieldKind.free) regular = true;
     else if (kind <= FieldKind.authority) {
       if (regular) return `${field.name} after regular fields`;
       if ((seen & (1 << kind)) !== 0) return `${field.name} twice`;
@@ -59,7 +54,8 @@ function checkRequest(headers: readonly DecodedField[]): string | number {
 function kindOf(field: DecodedField): FieldKind {
   if (fieldProblem(field) !== undefined) return FieldKind.bad;
   if (field.name === 'content-length') return FieldKind.contentLength;
-  return requestPseudoFields.get(field.name) ?? FieldKind.regular;
+  if (boundFields.has(field.name)) return FieldKind.regular;
+  return requestPseudoFields.get(field.name) ?? FieldKind.free;
 }
 
 /** What is wrong with a field wherever it stands. */
