@@ -326,6 +326,14 @@ export class LinkSession {
     this.endSpans(this.host.nowMs());
   }
 
+  /** Within a turn: answers alone, which nothing that the turn may still have for the gateway has to go with. */
+  flushAnswers(): void {
+    const { replies, batches, spans, stateDue, welcomeDue } = this;
+    if (!this.open || !this.greeted || replies.length === 0) return;
+    // Spans of what is sampled end when all has been done.
+    if (batches.length === 0 && spans.length === 0 && !stateDue && !welcomeDue) this.flushTurn();
+  }
+
   private flushTurn(): void {
     const auth = this.host.authView();
     const quiet = this.replies.length === 0 && this.batches.length === 0 && auth === this.authSent;

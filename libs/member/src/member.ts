@@ -515,6 +515,9 @@ export class Member {
       leaderReady: () => this.leases.promote(),
       noSpace: (call) => this.maintenance.alarms.exceeded(call),
       compacted: (call, body, proposal) => this.compacted(call, body, proposal),
+      flushAnswers: () => {
+        for (const session of this.sessions) session.flushAnswers();
+      },
       afterApply: () => this.afterApply(),
       flush: () => this.flush(),
     };
