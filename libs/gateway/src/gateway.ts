@@ -243,26 +243,18 @@ export class Gateway implements ApiHandler {
     metrics.startUnary(counts, version, request.length);
     const isSampled = this.talkers?.sample() === true;
     this.unaryUnderWay++;
-    const count = (status: RpcStatus | null, bytes: number): void => {
-      this.unaryUnderWay--;
-      const durationMs = this.turnMs() - startedMs;
-      metrics.endUnary(counts, status === null ? 0 : status.code, bytes, durationMs);
-      // Only now: whose a token is may have been asked meanwhile.
-      if (isSampled) this.noteTalker(path, request, context);
-      if (durationMs > this.config.slowRequestMs) this.slow.log(path, request, context, status, durationMs);
-    };
     const end: UnaryReply = (status, pieces, rest) => {
       let bytes = rest?.bytes ?? 0;
       for (let i = 0; i < pieces.length; i++) bytes += pieces[i]!.length;
       if (rest !== undefined) {
         reply(status, pieces, rest);
-        rest.observe((restStatus) => {
-          count(restStatus, bytes);
+        rest.observe((last) => {
+          this.countEnd(counts, last, bytes, startedMs, isSampled, path, request, context);
           this.checkIdle();
         });
         return;
       }
-      count(status, bytes);
+      this.countEnd(counts, status, bytes, startedMs, isSampled, path, request, context);
       reply(status, pieces);
       this.checkIdle();
     };
@@ -319,6 +311,24 @@ export class Gateway implements ApiHandler {
       this.ports.timers.endOfTurn(this.turnOver);
     }
     return this.turnBeganMs;
+  }
+
+  private countEnd(
+    counts: RpcCounts,
+    status: RpcStatus | null,
+    bytes: number,
+    startedMs: number,
+    isSampled: boolean,
+    path: string,
+    request: Uint8Array,
+    context: CallContext,
+  ): void {
+    this.unaryUnderWay--;
+    const durationMs = this.turnMs() - startedMs;
+    this.metrics.endUnary(counts, status === null ? 0 : status.code, bytes, durationMs);
+    // Only now: whose a token is may have been asked meanwhile.
+    if (isSampled) this.noteTalker(path, request, context);
+    if (durationMs > this.config.slowRequestMs) this.slow.log(path, request, context, status, durationMs);
   }
 
   private noteTalker(path: string, request: Uint8Array, context: CallContext): void {

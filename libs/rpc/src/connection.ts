@@ -311,7 +311,7 @@ export class Connection {
     // What padding took of the stream's window is given back here; the rest when the handler has consumed it.
     if (to - from > end - start) this.consumed(stream, to - from - (end - start));
     if (last) this.endRemote(stream);
-    stream.handler?.onData(data.subarray(start, end), last);
+    stream.handler?.onData(data, start, end, last);
     if (stream.handler === undefined && !last) this.consumed(stream, end - start);
   }
 
@@ -390,7 +390,7 @@ export class Connection {
     if (stream.expectedBytes > 0)
       return this.abortStream(stream, ErrorCode.protocolError, 'the body differs from content-length');
     this.endRemote(stream);
-    stream.handler?.onData(new Uint8Array(0), true);
+    stream.handler?.onData(new Uint8Array(0), 0, 0, true);
   }
 
   private onPriority(id: number, data: Uint8Array, from: number, to: number): void {

@@ -98,7 +98,7 @@ export class GrpcServerConnection {
       this.site.ports.handler.stream(path, context, streaming);
       call = streaming;
     } else call = new UnaryCall(this.site, stream, path, headers, deadlineMs, span);
-    if (end) call.onData(new Uint8Array(0), true);
+    if (end) call.onData(new Uint8Array(0), 0, 0, true);
     return call;
   }
 
@@ -171,11 +171,11 @@ export class GrpcServerConnection {
       return undefined;
     }
     return {
-      onData: (data, last) => {
-        bytes += data.length;
-        this.connection.consumed(stream, data.length);
+      onData: (data, from, to, last) => {
+        bytes += to - from;
+        this.connection.consumed(stream, to - from);
         if (bytes > plainBodyBytesMax) return answer(413, [], new Uint8Array(0));
-        if (data.length > 0) parts.push(data);
+        if (to > from) parts.push(data.subarray(from, to));
         if (last) finish();
       },
       onAbort: () => {

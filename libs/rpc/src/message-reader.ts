@@ -72,6 +72,7 @@ export class MessageReader {
   }
 }
 
-export function readLength(bytes: Uint8Array): number {
-  return ((bytes[1]! << 24) | (bytes[2]! << 16) | (bytes[3]! << 8) | bytes[4]!) >>> 0;
+/** Of the message whose prefix begins there. */
+export function readLength(bytes: Uint8Array, at = 0): number {
+  return ((bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!) >>> 0;
 }

@@ -82,9 +82,9 @@ export class StreamedResponse implements PlainResponse {
 
 export function plainHandler(connection: Connection, stream: Stream, call: PlainCall): StreamHandler {
   return {
-    onData: (data, end) => {
-      connection.consumed(stream, data.length);
-      if (data.length > 0) call.body(data);
+    onData: (data, from, to, end) => {
+      connection.consumed(stream, to - from);
+      if (to > from) call.body(data.subarray(from, to));
       if (end) call.endOfBody();
     },
     onAbort: () => call.abort(),

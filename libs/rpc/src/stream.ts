@@ -2,8 +2,8 @@ import type { Deque } from '@quoin/base';
 
 /** What a stream tells whoever handles it. */
 export interface StreamHandler {
-  /** A part of the body; `end`: the last. The bytes may be kept. */
-  onData(data: Uint8Array, end: boolean): void;
+  /** A part of the body, which is that part of `data`; `end`: the last. The bytes may be kept. */
+  onData(data: Uint8Array, from: number, to: number, end: boolean): void;
   /** The stream is over before both sides were done: reset, connection lost. Nothing may be sent any more. */
   onAbort(reason: string): void;
   /** `send` returned false and there is room again. */

@@ -38,7 +38,8 @@ export class StreamingCall implements StreamHandler, GrpcServerStream {
     if (deadlineMs !== undefined) timed.add(this);
   }
 
-  onData(data: Uint8Array, end: boolean): void {
+  onData(bytes: Uint8Array, from: number, to: number, end: boolean): void {
+    const data = bytes.subarray(from, to);
     if (this.held || this.waiting.length > 0) this.waiting.push({ data, end });
     else this.deliver(data, end);
   }

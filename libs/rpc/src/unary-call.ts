@@ -62,12 +62,13 @@ export class UnaryCall implements StreamHandler, GrpcCallContext {
     return this.site.certUser;
   }
 
-  onData(data: Uint8Array, end: boolean): void {
+  onData(bytes: Uint8Array, from: number, to: number, end: boolean): void {
     if (this.over) return;
-    if (end && this.reader === undefined && this.isWhole(data)) {
-      this.serve(data.subarray(messagePrefixBytes));
+    if (end && this.reader === undefined && this.isWhole(bytes, from, to)) {
+      this.serve(bytes.subarray(from + messagePrefixBytes, to));
       return;
     }
+    const data = bytes.subarray(from, to);
     this.reader ??= new MessageReader(this.site.options.maxMessageBytes, this.site.ports.gunzip);
     let extra = false;
     const problem = this.reader.push(data, (message) => {
@@ -98,10 +99,10 @@ export class UnaryCall implements StreamHandler, GrpcCallContext {
   }
 
   /** One message, not compressed, and nothing else: the usual case. */
-  private isWhole(data: Uint8Array): boolean {
-    if (data.length < messagePrefixBytes || data[0] !== 0) return false;
-    const length = readLength(data);
-    return length === data.length - messagePrefixBytes && length <= this.site.options.maxMessageBytes;
+  private isWhole(bytes: Uint8Array, from: number, to: number): boolean {
+    if (to - from < messagePrefixBytes || bytes[from] !== 0) return false;
+    const length = readLength(bytes, from);
+    return length === to - from - messagePrefixBytes && length <= this.site.options.maxMessageBytes;
   }
 
   private serve(request: Uint8Array): void {

@@ -74,8 +74,8 @@ class Peer {
           };
           this.requests.push(request);
           return {
-            onData: (data, last) => {
-              request.body += data.length;
+            onData: (_data, from, to, last) => {
+              request.body += to - from;
               request.ended ||= last;
             },
             onAbort: (reason) => {
