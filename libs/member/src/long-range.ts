@@ -16,8 +16,8 @@ import type { LinkCall } from './link-session.ts';
 
 /** Entries that one slice of a long range visits. */
 const rangeSliceEntries = 2_000;
-/** Buffers for parts that are kept for the next ones. */
-const buffersKept = 64;
+/** Buffers for parts that are kept for the next ones: what a dozen ranges have under way. One that finds no place is garbage. */
+const buffersKept = 128;
 /** What pairs below `ownPieceBytes` are copied to until they are in the answer, and how many of them are kept for the next ones. */
 const slabBytes = 64 << 10;
 const slabsKept = 64;

@@ -17,6 +17,7 @@ import { Logger } from './logger.ts';
 import { ServiceManager } from './service-manager.ts';
 import { StoreError } from './store-error.ts';
 import { versionText } from './version.ts';
+import { settleYoungGeneration } from './young-generation.ts';
 
 /** What a started process can be told. */
 export interface Running {
@@ -37,12 +38,6 @@ const repeatMs = 1_000;
  * second under load.
  */
 const heapGrowingPercent = 300;
-/**
- * The young generation stays as large as it has become while the program was loaded, 2 × 8 to 16 MiB. It would grow to 110 MiB
- * as soon as a load has much that lives longer than the time between two of its collections, and not come back under that load.
- * `--max-semi-space-size` would do the same, but only on the command line, so in every launcher.
- */
-const semiSpaceGrowthFactor = 1;
 /** A clean stop that takes longer is broken off. */
 const stopTimeoutMs = 15_000;
 
@@ -87,7 +82,7 @@ export async function runProcess(program: string, log: Logger, start: () => Prom
     process.exit(1);
   };
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
-  setFlagsFromString(`--semi-space-growth-factor=${semiSpaceGrowthFactor}`);
+  settleYoungGeneration();
   process.on('exit', () => log.flushNow());
   process.on('SIGUSR2', () => log.toggleDebug());
   process.on('uncaughtException', fail);

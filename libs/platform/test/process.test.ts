@@ -113,3 +113,22 @@ test('the version is the package’s, in etcd’s form first', () => {
   expect(releaseVersion).toBe(manifest.version);
   expect(versionText().split('\n')[0]).toBe('etcd Version: 3.7.1');
 });
+
+test('the young generation of a running program keeps its size, whatever lives on', () => {
+  const source = `import { getHeapSpaceStatistics } from 'node:v8';
+    import { Logger, runProcess } from '@quoin/platform';
+    const young = () => getHeapSpaceStatistics().find((space) => space.space_name === 'new_space').space_size;
+    const log = Logger.open({ level: 'error', format: 'json', outputs: ['stderr'] });
+    await runProcess('program', log, async () => ({ stop: async () => {} }));
+    const sizes = [young()];
+    const alive = [];
+    for (let i = 0; i < 2e6; i++) alive[i % 300_000] = { i };
+    sizes.push(young());
+    process.stdout.write(JSON.stringify(sizes), () => process.exit(0));`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+  });
+  expect(stderr).toBe('');
+  expect(JSON.parse(stdout)).toEqual([8 << 20, 8 << 20]);
+});
