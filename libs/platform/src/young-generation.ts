@@ -1,7 +1,7 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** Of both halves. Little of a request lives on, so more would only be memory: no rate that we measure is the higher for it. */
+/** Of both halves. Less memory for each of 3 nodes under gets costs them about 5 % of their rate (docs/perf.md, Large ranges). */
 const youngBytes = 8 << 20;
 /** Objects made between two looks at the size, and how often at most. */
 const stepObjects = 1_000;
