@@ -6,7 +6,7 @@ import { authRules } from '@quoin/contracts/auth';
 import { WatchRequestSchema } from '@quoin/contracts/etcd';
 import { etcd, peerUrl, SimGateway } from '@quoin/sim';
 import { expect, test } from 'vitest';
-import { AuthWorld, responses } from './auth-world.ts';
+import { AuthWorld, bytesOf, responses } from './auth-world.ts';
 
 const key = utf8('a/1');
 const denied = 'permission denied';
@@ -324,6 +324,68 @@ test('tokens: any gateway and any member, renewed by use, void with the password
   expect(problem()).toBe('');
   world.ok('Auth/AuthEnable');
   expect(problem()).toBe('invalid auth token');
+}, 60_000);
+
+test('a token that is asked about while authentication is switched off is not called invalid', () => {
+  const world = new AuthWorld(715);
+  world.enable();
+  const [first, second] = world.gateways;
+  const { cluster } = world;
+  const seen = new Set<string>();
+  for (let delayMs = 0; delayMs < 12; delayMs += 0.25) {
+    second!.token = world.login('bob');
+    let answer: string | undefined;
+    second!.unary('/etcdserverpb.KV/Put', bytesOf('KV/Put', { key }), ({ message }) => {
+      answer = message;
+    });
+    cluster.run(delayMs);
+    world.ok('Auth/AuthDisable', {}, first);
+    cluster.runUntil(() => answer !== undefined, 5_000);
+    seen.add(answer!.replace('etcdserver: ', ''));
+    world.ok('Auth/AuthEnable', {}, first);
+    first!.token = world.login('root');
+  }
+  expect([...seen].sort()).toEqual(['', denied]);
+}, 30_000);
+
+test('the revision of auth store is not called old by a member that lags, also when it takes the place of another under way', () => {
+  const world = new AuthWorld(716);
+  world.enable();
+  const { cluster } = world;
+  const leader = cluster.waitForLeader();
+  const [behind, farBehind] = cluster.nodes.filter((node) => node !== leader);
+  const near = new SimGateway(cluster, 'near', { homeUrl: peerUrl(leader.name) });
+  const far = new SimGateway(cluster, 'far', { homeUrl: peerUrl(behind!.name) });
+  near.token = world.login('root');
+  far.token = world.login('bob');
+  // It reads from one of the other two.
+  const onlyFollowers = (): void => {
+    cluster.network.cut('far', leader.name);
+    cluster.network.breakBetween('far', leader.name);
+  };
+  const seen = new Set<string>();
+  for (let breakMs = 0; breakMs < 200; breakMs += 2) {
+    onlyFollowers();
+    cluster.network.setLink(leader.name, behind!.name, { delayMs: 30 });
+    cluster.network.setLink(leader.name, farBehind!.name, { delayMs: 300 });
+    cluster.network.setLink('far', behind!.name, { delayMs: 10 });
+    cluster.run(1_500);
+    world.ok('Auth/UserChangePassword', { name: 'reader', password: `p${breakMs}` }, near);
+    let answer: string | undefined;
+    far.unary('/etcdserverpb.KV/Put', bytesOf('KV/Put', { key }), ({ message }) => {
+      answer = message;
+    });
+    cluster.run(breakMs);
+    // It finds another member to ask.
+    cluster.network.cut('far', behind!.name);
+    cluster.network.breakBetween('far', behind!.name);
+    cluster.runUntil(() => answer !== undefined, 10_000);
+    seen.add(answer!.replace('etcdserver: ', ''));
+    cluster.heal();
+    cluster.network.setLink('far', behind!.name, {});
+    for (const node of [behind!, farBehind!]) cluster.network.setLink(leader.name, node.name, {});
+  }
+  expect([...seen]).toEqual([denied]);
 }, 60_000);
 
 test('what is acknowledged through one gateway holds at once for all that is asked through another, whose member lags', () => {

@@ -4,9 +4,11 @@ import { expect, test } from 'vitest';
 import {
   decodeAuthEnableEntry,
   decodeAuthView,
+  decodeIdentifyRequest,
   decodeIdentity,
   encodeAuthEnableEntry,
   encodeAuthView,
+  encodeIdentifyRequest,
   encodeIdentity,
 } from '../src/auth.ts';
 import {
@@ -44,6 +46,7 @@ import {
   BackupRequestSchema,
   Method as GeneratedMethod,
   HashReportSchema,
+  IdentifyRequestSchema,
   IdentitySchema,
   LeaseExpireRequestSchema,
   LinkDownSchema,
@@ -87,6 +90,11 @@ test('auth', () => {
     return { ...view, roles: view.roles.map(({ name, permissions }) => ({ name, permissions })) };
   });
   codecEqual(IdentitySchema, encodeIdentity, decodeIdentity);
+  codecEqual<{ authVersion: number }>(
+    IdentifyRequestSchema,
+    ({ authVersion }) => encodeIdentifyRequest(authVersion),
+    (bytes) => ({ authVersion: decodeIdentifyRequest(bytes) }),
+  );
   codecEqual<{ tokenKey: Uint8Array }>(
     AuthEnableEntrySchema,
     ({ tokenKey }) => encodeAuthEnableEntry(tokenKey),

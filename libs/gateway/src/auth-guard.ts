@@ -19,6 +19,7 @@ import {
   type Caller,
   decodeAuthView,
   decodeIdentity,
+  encodeIdentifyRequest,
   noAuth,
   ruleOf,
 } from '@quoin/contracts/auth';
@@ -121,13 +122,12 @@ export class AuthGuard {
   private judgeAgain(context: CallContext, judge: Judge, verdict: Verdict): void {
     // Who he is was said by a member that may have been behind, or before the token was taken back: it is asked again.
     this.known.delete(tokenOf(context));
-    if (!this.authority.enabled) {
-      verdict(undefined, { token: tokenOf(context), certUser: context.certUser ?? '' }, undefined);
-      return;
-    }
-    this.identify(context, (caller, credential, problem) =>
-      verdict(problem ?? judge(this.authority, caller), credential, caller),
-    );
+    if (!this.authority.enabled) return passAsHeCame(context, verdict);
+    this.identify(context, (caller, credential, problem) => {
+      // Authentication may have ended under way: no token is valid then, and none is needed.
+      if (!this.authority.enabled) passAsHeCame(context, verdict);
+      else verdict(problem ?? judge(this.authority, caller), credential, caller);
+    });
   }
 
   private identify(context: CallContext, done: Identified): void {
@@ -165,7 +165,7 @@ export class AuthGuard {
     const deadlineMs = this.ports.clock.monotonicMs() + this.config.requestTimeoutMs;
     this.router().request({
       method: Method.identify,
-      body: emptyBody,
+      body: encodeIdentifyRequest(version).slice(),
       target: 'home',
       resend: true,
       deadlineMs,
@@ -232,6 +232,10 @@ export class AuthGuard {
       },
     });
   }
+}
+
+function passAsHeCame(context: CallContext, verdict: Verdict): void {
+  verdict(undefined, { token: tokenOf(context), certUser: context.certUser ?? '' }, undefined);
 }
 
 const emptyBody = new Uint8Array(0);

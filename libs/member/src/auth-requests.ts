@@ -20,7 +20,14 @@ import {
   readRangeRequest,
   WireWriter,
 } from '@quoin/contracts';
-import { authorise, type Caller, encodeAuthEnableEntry, encodeIdentity, ruleOf } from '@quoin/contracts/auth';
+import {
+  authorise,
+  type Caller,
+  decodeIdentifyRequest,
+  encodeAuthEnableEntry,
+  encodeIdentity,
+  ruleOf,
+} from '@quoin/contracts/auth';
 import {
   AuthenticateRequestSchema,
   AuthRoleGetRequestSchema,
@@ -82,6 +89,10 @@ export class AuthRequests {
   /** For good only when this member is known to be up to date. */
   private refuse(call: LinkCall, problem: RpcStatus): void {
     if (call.standing === 'settled') return call.fail(problem);
+    this.catchUp(call);
+  }
+
+  private catchUp(call: LinkCall): void {
     call.standing = 'doubted';
     this.parts.linearize(call);
   }
@@ -208,6 +219,9 @@ export class AuthRequests {
   private identify(call: LinkCall): void {
     const { machine, clock, signer, tokenTtlMs } = this.parts;
     const { auth } = machine;
+    // Who asks knows of changes that have not come here yet: what was before them would be told as old.
+    if (call.standing !== 'settled' && auth.version < decodeIdentifyRequest(call.body))
+      return this.catchUp(call);
     const claims = auth.enabled ? this.claimsOf(call.token) : undefined;
     if (claims === undefined) return this.refuse(call, etcdErrors.invalidAuthToken);
     const { user } = claims;

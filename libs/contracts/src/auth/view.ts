@@ -184,6 +184,24 @@ function readPermission(reader: WireReader): AuthPermission {
   return into;
 }
 
+export function encodeIdentifyRequest(authVersion: number): Uint8Array {
+  writer.begin();
+  writer.uint(8, authVersion);
+  return writer.finish();
+}
+
+/** The auth version that the answer must not be older than. @throws WireError */
+export function decodeIdentifyRequest(bytes: Uint8Array): number {
+  const reader = new WireReader(bytes);
+  let authVersion = 0;
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 8) authVersion = reader.uint53();
+    else reader.skip(tag);
+  }
+  return authVersion;
+}
+
 export function encodeIdentity(identity: Identity): Uint8Array {
   writer.begin();
   writer.text(10, identity.user);
