@@ -4,6 +4,7 @@
  *
  *     npm run sim -- --seeds 500 [--from 1] [--workers 2] [--keep-going] [--json]
  *     npm run sim -- --seed 27 --trace          one run, with everything that happens in it
+ *     npm run sim -- --auth …                   with users, roles and grants in every run, not only where the seed says so
  *
  * Seeds are handed out one at a time to child processes, one for each core.
  */
@@ -22,6 +23,7 @@ const { values } = parseArgs({
     workers: { type: 'string', default: String(availableParallelism()) },
     'keep-going': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    auth: { type: 'boolean', default: false },
     worker: { type: 'boolean', default: false },
   },
 });
@@ -31,6 +33,8 @@ interface Outcome {
   readonly report: SimReport;
   readonly cpuMs: number;
 }
+
+const withAuth = values.auth ? ['--auth'] : [];
 
 if (values.worker) work();
 else if (values.seed !== undefined) runOne(wholeNumber('seed', values.seed));
@@ -45,7 +49,10 @@ function wholeNumber(name: string, text: string): number {
 
 function measured(seed: number, trace?: (line: string) => void): Outcome {
   const before = process.cpuUsage();
-  const report = simulate(seed, trace === undefined ? {} : { trace });
+  const report = simulate(seed, {
+    ...(trace === undefined ? {} : { trace }),
+    ...(values.auth ? { plan: { auth: true } } : {}),
+  });
   const { user, system } = process.cpuUsage(before);
   return { report, cpuMs: (user + system) / 1_000 };
 }
@@ -79,6 +86,9 @@ interface Totals {
   watchEvents: number;
   leaders: number;
   snapshots: number;
+  authChanges: number;
+  allowed: number;
+  denied: number;
   readonly faults: Map<string, number>;
 }
 
@@ -97,6 +107,9 @@ function runMany(): void {
     watchEvents: 0,
     leaders: 0,
     snapshots: 0,
+    authChanges: 0,
+    allowed: 0,
+    denied: 0,
     faults: new Map(),
   };
   let next = from;
@@ -119,7 +132,7 @@ function runMany(): void {
   let running = 0;
   const count = Math.max(1, Math.min(wholeNumber('workers', values.workers), seeds));
   for (let i = 0; i < count; i++) {
-    const worker = fork(fileURLToPath(import.meta.url), ['--worker']);
+    const worker = fork(fileURLToPath(import.meta.url), ['--worker', ...withAuth]);
     workers.push(worker);
     running++;
     worker.on('message', (outcome: Outcome) => take(worker, outcome));
@@ -147,6 +160,9 @@ function add(totals: Totals, { report, cpuMs }: Outcome): void {
   totals.watchEvents += report.watchEvents;
   totals.leaders += report.leaders;
   totals.snapshots += report.snapshots;
+  totals.authChanges += report.authChanges;
+  totals.allowed += report.allowed;
+  totals.denied += report.denied;
   for (const [kind, count] of Object.entries(report.faults)) {
     totals.faults.set(kind, (totals.faults.get(kind) ?? 0) + count);
   }
@@ -155,7 +171,9 @@ function add(totals: Totals, { report, cpuMs }: Outcome): void {
 function tell(report: SimReport): void {
   if (values.json) return;
   process.stdout.write(`\nseed ${report.seed} FAILED: ${report.failure}\n`);
-  process.stdout.write(`reproduce: npm run sim -- --seed ${report.seed} --trace\n\n`);
+  process.stdout.write(
+    `reproduce: npm run sim -- --seed ${report.seed} ${withAuth.map((flag) => `${flag} `).join('')}--trace\n\n`,
+  );
 }
 
 function rate(totals: Totals, beganMs: number): string {
@@ -175,6 +193,9 @@ function finish(totals: Totals, beganMs: number): void {
     process.stdout.write(`${rate(totals, beganMs)}\n`);
     process.stdout.write(
       `${totals.operations.toLocaleString('en')} calls, ${totals.watchEvents.toLocaleString('en')} watch events, ${totals.leaders} elections, ${totals.snapshots} snapshots sent\n`,
+    );
+    process.stdout.write(
+      `${totals.authChanges} changes of users and rights; ordinary users: ${totals.allowed} allowed, ${totals.denied} denied\n`,
     );
     process.stdout.write(`faults: ${faults.join(', ')}\n`);
   }

@@ -74,6 +74,9 @@ const hopMs = 0.2;
 /** A client's process: never dies, and calls whichever gateway it is told. */
 export class FrontClient {
   readonly host: SimHost;
+  /** What the next calls come with: a token, or the name in a verified certificate. */
+  token = '';
+  certUser = '';
 
   constructor(cluster: SimCluster, name: string) {
     this.host = new SimHost(cluster.scheduler, name);
@@ -96,8 +99,9 @@ export class FrontClient {
     };
     host.onKill(() => end({ kind: 'lost' }));
     if (!host.alive) return end({ kind: 'lost' });
+    const { token, certUser } = this;
     host.enqueue(hopMs, () => {
-      const context = contextOf(front.clock.monotonicMs() + deadlineMs);
+      const context = contextOf(front.clock.monotonicMs() + deadlineMs, token, certUser);
       front.gateway!.unary(
         path,
         request,
@@ -113,7 +117,7 @@ export class FrontClient {
   }
 
   stream(front: SimFront, path: string): FrontStream {
-    return new FrontStream(this.host, front, path);
+    return new FrontStream(this, front, path);
   }
 }
 
@@ -134,8 +138,9 @@ function takeRest(beginning: readonly Uint8Array[], rest: AnswerRest, end: (endi
   for (const piece of beginning) rest.credit(piece.length);
 }
 
-function contextOf(deadlineMs: number | undefined): CallContext {
-  return { deadlineMs, metadata: () => undefined, trace: undefined, peer: 'sim' };
+function contextOf(deadlineMs: number | undefined, token: string, certUser: string): CallContext {
+  const metadata = (key: string): string | undefined => (key === 'token' && token !== '' ? token : undefined);
+  return { deadlineMs, metadata, trace: undefined, peer: 'sim', certUser };
 }
 
 /**
@@ -158,8 +163,9 @@ export class FrontStream {
   private cancelled = false;
   private taking: Timer | undefined;
 
-  constructor(client: SimHost, front: SimFront, path: string) {
-    this.client = client;
+  constructor(client: FrontClient, front: SimFront, path: string) {
+    const { token, certUser } = client;
+    this.client = client.host;
     this.front = front;
     this.taking = undefined;
     this.server = {
@@ -175,7 +181,7 @@ export class FrontStream {
     if (!front.host.alive) this.end('gateway is down');
     else {
       front.host.enqueue(hopMs, () => {
-        if (!this.over) front.gateway!.stream(path, contextOf(undefined), this.server);
+        if (!this.over) front.gateway!.stream(path, contextOf(undefined, token, certUser), this.server);
       });
     }
   }

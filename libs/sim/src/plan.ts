@@ -2,7 +2,7 @@
  * What one seed decides before the run begins: how large the cluster is, which limits are shrunk, what clients do and what goes
  * wrong. Not every kind of fault happens in every run, so that each also happens undisturbed by the others.
  */
-import type { Prng } from '@quoin/base';
+import { Prng } from '@quoin/base';
 import type { GatewayLimits } from '@quoin/gateway';
 import type { MemberLimits } from '@quoin/member';
 import type { SimDiskOptions } from './disk.ts';
@@ -58,6 +58,8 @@ export interface Plan {
   readonly bankers: number;
   readonly compactions: boolean;
   readonly memberChanges: boolean;
+  /** Authentication is switched on, and users come and go with their rights. */
+  readonly auth: boolean;
   readonly memberLimits: Partial<MemberLimits>;
   readonly gatewayLimits: Partial<GatewayLimits>;
   readonly network: SimNetworkOptions;
@@ -74,7 +76,22 @@ function skewed(prng: Prng, low: number, high: number): number {
   return Math.round(skewedMs(prng, low, high));
 }
 
-export function makePlan(prng: Prng): Plan {
+/** How many of the runs are with authentication. */
+const authShare = 0.3;
+
+export function makePlan(prng: Prng, seed: number): Plan {
+  return withAuth(simplePlan(prng), seed);
+}
+
+/** Drawn by itself: a run without is the one that it was before there was this, event by event. */
+function withAuth(plan: Plan, seed: number): Plan {
+  const prng = new Prng(seed ^ 0x61757468);
+  if (!prng.chance(authShare)) return plan;
+  const authTokenTtlSeconds = prng.pick([5, 300, 300]);
+  return { ...plan, auth: true, memberLimits: { ...plan.memberLimits, authTokenTtlSeconds } };
+}
+
+function simplePlan(prng: Prng): Plan {
   const plan = ordinaryPlan(prng);
   if (prng.chance(0.25)) return { ...plan, ...storm(prng, plan) };
   return prng.chance(0.15) ? { ...plan, ...lag(prng) } : plan;
@@ -136,6 +153,7 @@ function ordinaryPlan(prng: Prng): Plan {
     bankers: prng.below(3),
     compactions: prng.chance(0.6),
     memberChanges: members > 1 && prng.chance(0.25),
+    auth: false,
     memberLimits: memberLimits(prng),
     gatewayLimits: gatewayLimits(prng),
     network: network(prng),

@@ -5,9 +5,11 @@
  *                   every answer and every event is checked as it arrives                states are equal
  */
 
+import { etcdErrors } from '@quoin/contracts';
 import { putRequest } from './etcd-messages.ts';
 import { Faults } from './faults.ts';
 import type { FaultKind, Plan } from './plan.ts';
+import { Auth } from './workloads/auth.ts';
 import { runBank, watchBank } from './workloads/bank.ts';
 import { runCompactions } from './workloads/compaction.ts';
 import { runKv } from './workloads/kv.ts';
@@ -40,6 +42,11 @@ export interface SimReport {
   readonly bookmarks: number;
   readonly leaseRenewals: number;
   readonly leaseExpiries: number;
+  /** Changes of users, roles, grants and of whether they count; answers to ordinary users; tokens that were given. */
+  readonly authChanges: number;
+  readonly allowed: number;
+  readonly denied: number;
+  readonly logins: number;
   readonly faults: Readonly<Record<string, number>>;
 }
 
@@ -70,6 +77,7 @@ class Run {
   private readonly world: World;
   private readonly faults: Faults;
   private readonly operator: Operator | undefined;
+  private auth: Auth | undefined;
   /** Index and hash of states, by index: equal wherever they are seen. */
   private readonly hashes = new Map<number, { hash: number; by: string }>();
 
@@ -77,6 +85,7 @@ class Run {
     this.world = world;
     this.faults = new Faults(world);
     this.operator = world.hasOperator ? new Operator(world) : undefined;
+    this.auth = undefined;
   }
 
   all(): void {
@@ -105,6 +114,9 @@ class Run {
     if (plan.compactions) runCompactions(world);
     if (this.operator !== undefined) this.operator.run();
     watchBank(world);
+    // Last: all others draw what they would have drawn.
+    if (plan.auth) this.auth = new Auth(world);
+    this.auth?.run();
   }
 
   private recover(): void {
@@ -125,6 +137,7 @@ class Run {
       () => world.witness.model.leases.size === 0,
     );
     this.writeOnce();
+    if (this.auth !== undefined) this.useRights(this.auth);
     const { revision } = world.witness.model;
     this.within(evenWithinMs, 'the same index on all members', () => this.even());
     this.compareStates(true);
@@ -168,6 +181,26 @@ class Run {
       );
     }
     this.within(answersWithinMs, 'writes after healing', () => written === world.fronts.length);
+  }
+
+  /** Who has the rights may at every gateway; once they are taken from him, at none. */
+  private useRights(auth: Auth): void {
+    const { fronts } = this.world;
+    const steps: ((done: () => void) => void)[] = [
+      (done) => auth.restore(done),
+      ...fronts.map((front) => (done: () => void) => auth.expectPuts(front, '', done)),
+      (done) => auth.takeAll(done),
+      ...fronts.map(
+        (front) => (done: () => void) => auth.expectPuts(front, etcdErrors.permissionDenied.message, done),
+      ),
+    ];
+    for (const step of steps) {
+      let over = false;
+      step(() => {
+        over = true;
+      });
+      this.within(answersWithinMs, 'answers about rights after healing', () => over);
+    }
   }
 
   private readAll(name: string): void {
@@ -229,7 +262,7 @@ class Run {
 
   report(seed: number, failure: string | undefined): SimReport {
     const { world } = this;
-    const { history, witness, leases, watchers, cluster } = world;
+    const { history, witness, leases, rights, watchers, cluster } = world;
     return {
       seed,
       failure,
@@ -246,6 +279,10 @@ class Run {
       bookmarks: watchers.reduce((sum, watcher) => sum + watcher.bookmarks, 0),
       leaseRenewals: leases.renewals,
       leaseExpiries: leases.expiries,
+      authChanges: witness.auth.states.length - 1,
+      allowed: rights.allowed,
+      denied: rights.denied,
+      logins: rights.logins,
       faults: Object.fromEntries(this.faults.counts) as Record<FaultKind, number>,
     };
   }

@@ -5,8 +5,9 @@ import type { MemberStatus } from '@quoin/member';
 import { type Ending, History, type Operation } from './checkers/history.ts';
 import { LeaseChecker } from './checkers/lease.ts';
 import { withOperation } from './checkers/operation-id.ts';
+import { type Identity, RightsChecker } from './checkers/rights.ts';
 import type { WatchChecker } from './checkers/watch.ts';
-import { Witness } from './checkers/witness.ts';
+import { type Applied, Witness } from './checkers/witness.ts';
 import type { SimHost } from './clock.ts';
 import { SimCluster, type SimNode } from './cluster.ts';
 import { rangeRequest } from './etcd-messages.ts';
@@ -36,6 +37,7 @@ export class World {
   readonly witness: Witness;
   readonly history: History;
   readonly leases: LeaseChecker;
+  readonly rights: RightsChecker;
   readonly watchers: WatchChecker[] = [];
   /** Called for each new revision of the model. */
   readonly onRevision: ((revision: number) => void)[] = [];
@@ -49,7 +51,7 @@ export class World {
 
   constructor(seed: number, options: WorldOptions) {
     this.prng = new Prng(seed);
-    this.plan = { ...makePlan(this.prng), ...options.plan };
+    this.plan = { ...makePlan(this.prng, seed), ...options.plan };
     const { plan } = this;
     const violation = (message: string): never => this.violation(message);
     this.witness = new Witness(violation);
@@ -68,9 +70,15 @@ export class World {
     this.trace = new Trace(() => this.nowMs, options.trace);
     this.history = new History(this.witness, violation);
     this.leases = new LeaseChecker((2.5 * skewPpmMax) / 1_000_000, violation);
-    this.witness.onApply = (proposal, operation, applied) => {
-      if (operation !== undefined) this.history.applied(operation, applied);
-      this.leaseApplied(proposal);
+    this.rights = new RightsChecker({
+      witness: this.witness,
+      nowMs: () => this.nowMs,
+      tokenMs: tokenMs(plan),
+      violation,
+    });
+    this.witness.onApply = (proposal, number, applied) => {
+      if (number !== undefined) this.rights.applied(this.history.applied(number, applied), proposal, applied);
+      this.leaseApplied(proposal, applied);
       if (applied.revisionAfter === applied.revisionBefore) return;
       for (const check of this.onRevision) check(applied.revisionAfter);
     };
@@ -111,7 +119,8 @@ export class World {
     throw new SimViolation(message);
   }
 
-  private leaseApplied(proposal: Proposal): void {
+  private leaseApplied(proposal: Proposal, applied: Applied): void {
+    if (applied.outcome.kind === 'refused') return;
     if (proposal.method === Method.leaseRevoke) {
       this.leases.revokes(readLeaseRevokeRequest(proposal.body).id);
     } else if (proposal.method === Method.leaseExpire) {
@@ -119,6 +128,14 @@ export class World {
     }
   }
 }
+
+/** How long a token is certain to live: it tells whole seconds, and clocks may run fast. */
+function tokenMs({ faults, memberLimits }: Plan): number {
+  if (faults.includes('clockJump')) return 0;
+  return (memberLimits.authTokenTtlSeconds ?? 300) * 1_000 * (1 - (2.5 * skewPpmMax) / 1_000_000) - 1_000;
+}
+
+const asRoot: Identity = { user: 'root', session: undefined };
 
 const paths = {
   range: '/etcdserverpb.KV/Range',
@@ -132,8 +149,23 @@ const paths = {
   memberRemove: '/etcdserverpb.Cluster/MemberRemove',
   memberPromote: '/etcdserverpb.Cluster/MemberPromote',
   moveLeader: '/etcdserverpb.Maintenance/MoveLeader',
+  authEnable: '/etcdserverpb.Auth/AuthEnable',
+  authDisable: '/etcdserverpb.Auth/AuthDisable',
+  authenticate: '/etcdserverpb.Auth/Authenticate',
+  userAdd: '/etcdserverpb.Auth/UserAdd',
+  userDelete: '/etcdserverpb.Auth/UserDelete',
+  userChangePassword: '/etcdserverpb.Auth/UserChangePassword',
+  userGrantRole: '/etcdserverpb.Auth/UserGrantRole',
+  userRevokeRole: '/etcdserverpb.Auth/UserRevokeRole',
+  roleAdd: '/etcdserverpb.Auth/RoleAdd',
+  roleDelete: '/etcdserverpb.Auth/RoleDelete',
+  roleGrantPermission: '/etcdserverpb.Auth/RoleGrantPermission',
+  roleRevokePermission: '/etcdserverpb.Auth/RoleRevokePermission',
 } as const;
 export type CallName = keyof typeof paths;
+
+/** What the log has of these does not tell whose they were, and anybody may log in. */
+const unmarked: ReadonlySet<CallName> = new Set(['authEnable', 'authenticate']);
 
 /** A client: one thing after the other, through the gateway it is at until that fails. */
 export class SimUser implements User {
@@ -142,13 +174,23 @@ export class SimUser implements User {
   readonly client: FrontClient;
   private readonly name: string;
   private front: SimFront;
+  private by: Identity;
 
   constructor(world: World, name: string) {
     this.world = world;
+    this.by = asRoot;
     this.name = name;
     this.prng = new Prng(world.prng.u32());
     this.client = new FrontClient(world.cluster, name);
     this.front = this.prng.pick(world.fronts);
+    if (world.plan.auth) this.comeAs(asRoot);
+  }
+
+  /** Whose calls the next ones are. Where authentication is in the plan it is root's, by certificate, unless another is named. */
+  comeAs(by: Identity): void {
+    this.by = by;
+    this.client.token = by.session?.token ?? '';
+    this.client.certUser = by.session === undefined ? by.user : '';
   }
 
   /** Runs `fn` after about so many ms. */
@@ -193,6 +235,7 @@ export class SimUser implements User {
   ): void {
     const { world, front } = this;
     const operation = world.history.begin(kind, name, request);
+    if (world.plan.auth && !unmarked.has(name)) world.rights.begins(operation, this.by);
     const deadlineMs = this.prng.pick(world.working ? [300, 2_000, 7_000] : [7_000]);
     world.inFlight++;
     world.trace.add(() => `${this.name} ${name} #${operation.number} at ${front.name}`);
@@ -201,6 +244,7 @@ export class SimUser implements User {
       const how = ending.kind === 'error' ? ending.status.message : ending.kind;
       world.trace.add(() => `${this.name} ${name} #${operation.number}: ${how}`);
       world.history.end(operation, ending);
+      world.rights.ended(operation, ending);
       if (ending.kind !== 'ok') this.front = this.prng.pick(world.fronts);
       done(ending, operation);
     });

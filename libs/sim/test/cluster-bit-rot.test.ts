@@ -111,6 +111,7 @@ test('damaged logs among everything else: refused, replaced, and nothing lost', 
         faultEveryMs: 300,
         gateways: 2,
         memberChanges: false,
+        auth: false,
       },
       trace: (line) => trace.push(line),
     });

@@ -39,6 +39,9 @@ function expectBusy(reports: readonly SimReport[]): void {
   expect(sum(reports, (report) => report.acknowledged)).toBeGreaterThan(1_200);
   expect(sum(reports, (report) => report.watchEvents)).toBeGreaterThan(120);
   expect(sum(reports, (report) => report.leaseRenewals)).toBeGreaterThan(25);
+  expect(sum(reports, (report) => report.authChanges)).toBeGreaterThan(20);
+  expect(sum(reports, (report) => report.allowed)).toBeGreaterThan(40);
+  expect(sum(reports, (report) => report.denied)).toBeGreaterThan(20);
   const faults = (report: SimReport): number => Object.values(report.faults).reduce((a, b) => a + b, 0);
   expect(sum(reports, faults)).toBeGreaterThan(60);
 }

@@ -1,10 +1,13 @@
 import { simulate } from '@quoin/sim';
 import { expect, test } from 'vitest';
 
-test.each([4, 6])('seed %d twice: the same, line by line', (seed) => {
+test.each([
+  [4, false],
+  [6, true],
+])('seed %d twice, with authentication: %s: the same, line by line', (seed, auth) => {
   const run = (): string => {
     const lines: string[] = [];
-    const report = simulate(seed, { trace: (line) => lines.push(line), plan: { memberChanges: true } });
+    const report = simulate(seed, { trace: (line) => lines.push(line), plan: { memberChanges: true, auth } });
     return `${lines.join('\n')}\n${JSON.stringify(report)}`;
   };
   const trace = run();
@@ -24,6 +27,7 @@ test.each([21, 22, 23])(
         faultsMs: 3_000,
         faults: ['crashLeader', 'bounce', 'break', 'cutGateway', 'isolateLeader'],
         compactions: seed === 23,
+        auth: false,
       },
     });
     expect(report.failure).toBeUndefined();

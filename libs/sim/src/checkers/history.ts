@@ -40,10 +40,23 @@ export interface Order {
   readonly model: StoreModel;
   /** Of each client operation, by its number. */
   readonly applied: ReadonlyMap<number, Applied>;
+  /** Where in that order a revision was made, where that is known. */
+  positionOf?(revision: number): number;
 }
 
 /** Errors that a mutation can only get from its place in the log. */
-const fromTheLog = new Set(['requested lease not found', 'lease already exists', 'key not found']);
+const fromTheLog = new Set([
+  'requested lease not found',
+  'lease already exists',
+  'key not found',
+  'user name already exists',
+  'user name not found',
+  'role name already exists',
+  'role name not found',
+  'role is not granted to the user',
+  'permission is not granted to the role',
+  'invalid auth management',
+]);
 
 export class History {
   /** Operations begun, and ended well. */
@@ -88,7 +101,14 @@ export class History {
 
   /** A client has learned of that revision, in whatever way. */
   seen(revision: number): void {
-    this.revisionSeen = Math.max(this.revisionSeen, revision);
+    if (revision <= this.revisionSeen) return;
+    this.revisionSeen = revision;
+    this.reached(this.order.positionOf?.(revision) ?? 0);
+  }
+
+  /** … and that everything up to that position has been applied somewhere. */
+  reached(position: number): void {
+    this.positionSeen = Math.max(this.positionSeen, position);
   }
 
   end(operation: Operation, ending: Ending): void {
@@ -109,17 +129,16 @@ export class History {
   }
 
   /** A mutation was applied; whether anybody waits for it does not matter. */
-  applied(number: number, applied: Applied): void {
+  applied(number: number, applied: Applied): Operation {
     const operation = this.operations[number - 1];
-    if (operation === undefined) {
-      this.violation(`operation ${number} is in the log, nobody has sent it`);
-      return;
-    }
+    if (operation === undefined)
+      return this.violation(`operation ${number} is in the log, nobody has sent it`);
     if (applied.revisionBefore < operation.floorRevision || applied.position <= operation.floorPosition) {
       this.violation(
         `${show(operation)} took effect at revision ${applied.revisionBefore}, position ${applied.position}, before its time`,
       );
     }
+    return operation;
   }
 
   private mutationEnded(operation: Operation, ending: Ending): void {
@@ -138,7 +157,7 @@ export class History {
         this.violation(`${show(operation)} tells revision ${revision}, it made ${applied.revisionAfter}`);
       }
       this.seen(applied.revisionAfter);
-      this.positionSeen = Math.max(this.positionSeen, applied.position);
+      this.reached(applied.position);
     }
   }
 

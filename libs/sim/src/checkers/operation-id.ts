@@ -32,6 +32,14 @@ export function operationOf(proposal: Proposal): number | undefined {
     case Method.txn:
     case Method.compact:
     case Method.leaseRevoke:
+    case Method.authDisable:
+    case Method.userDelete:
+    case Method.userGrantRole:
+    case Method.userRevokeRole:
+    case Method.roleAdd:
+    case Method.roleDelete:
+    case Method.roleGrantPermission:
+    case Method.roleRevokePermission:
       return markOf(proposal.body);
     default:
       return undefined;

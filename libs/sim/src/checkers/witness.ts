@@ -7,11 +7,13 @@
  *   state machine safety the same entry at the same index, everywhere      (§5.4.3)
  *   order                a life applies index after index, terms never fall
  */
-import { crc32c } from '@quoin/base';
-import { decodeProposalBatch, type Proposal } from '@quoin/contracts';
+import { crc32c, utf8Text } from '@quoin/base';
+import { decodeProposalBatch, Method, type Proposal } from '@quoin/contracts';
 import type { MemberProbe } from '@quoin/member';
 import { type Entry, EntryType, type SoftState } from '@quoin/raft';
 import type { SimNode } from '../cluster.ts';
+import { field } from '../etcd-messages.ts';
+import { AuthModel, isAuthChange } from './auth-model.ts';
 import { type ModelOutcome, StoreModel } from './model.ts';
 import { operationOf } from './operation-id.ts';
 
@@ -36,6 +38,7 @@ export type Violation = (message: string) => never;
 
 export class Witness {
   readonly model = new StoreModel();
+  readonly auth = new AuthModel();
   /** Of each client operation, by its number. */
   readonly applied = new Map<number, Applied>();
   /** Called as the model moves on, at the first apply of each proposal. */
@@ -51,6 +54,10 @@ export class Witness {
   /** The highest index applied anywhere. */
   private highest = 1;
   private positions = 0;
+  /** Where each revision was made. */
+  private readonly revisions: number[] = [0, 0];
+  /** Operations by what the log has of the password that they set: who proposes it leaves nothing else of the request. */
+  private readonly byHash = new Map<string, number>();
   private readonly violation: Violation;
 
   constructor(violation: Violation) {
@@ -59,6 +66,25 @@ export class Witness {
 
   get appliedIndex(): number {
     return this.highest;
+  }
+
+  /** Of the newest proposal applied anywhere. */
+  get position(): number {
+    return this.positions;
+  }
+
+  /** Of the proposal that made the revision; behind all that there are when it is yet to be made. */
+  positionOf(revision: number): number {
+    return this.revisions[revision] ?? this.positions + 1;
+  }
+
+  /** The operation sets a password, and only that tells it from others. */
+  expectHash(hash: string, operation: number): void {
+    this.byHash.set(hash, operation);
+  }
+
+  operationOfHash(hash: string): number | undefined {
+    return this.byHash.get(hash);
   }
 
   get leaderTerms(): number {
@@ -113,16 +139,18 @@ export class Witness {
   private take(proposal: Proposal, index: number): void {
     const { model } = this;
     const revisionBefore = model.revision;
-    const outcome = model.apply(proposal);
+    const position = ++this.positions;
+    const outcome = this.outcomeOf(proposal, position);
+    if (model.revision > revisionBefore) this.revisions[model.revision] = position;
     const applied: Applied = {
-      position: ++this.positions,
+      position,
       index,
       method: proposal.method,
       revisionBefore,
       revisionAfter: model.revision,
       outcome,
     };
-    const operation = operationOf(proposal);
+    const operation = operationOf(proposal) ?? this.byHash.get(hashIn(proposal));
     if (operation !== undefined) {
       const first = this.applied.get(operation);
       if (first !== undefined) {
@@ -131,6 +159,13 @@ export class Witness {
       this.applied.set(operation, applied);
     }
     this.onApply(proposal, operation, applied);
+  }
+
+  private outcomeOf(proposal: Proposal, position: number): ModelOutcome {
+    const { auth, model } = this;
+    const status = auth.refusal(proposal, (lease) => model.leaseKeys(lease));
+    if (status !== undefined) return { kind: 'refused', status };
+    return isAuthChange(proposal.method) ? auth.apply(proposal, position) : model.apply(proposal);
   }
 
   private leads(node: SimNode, state: SoftState, lastIndex: number, termAt: (index: number) => number): void {
@@ -162,4 +197,10 @@ export class Witness {
     while (index > 1 && (this.entries[index]?.term ?? 0) > term) index--;
     return index;
   }
+}
+
+function hashIn({ body, method }: Proposal): string {
+  const tag = method === Method.userAdd ? 34 : method === Method.userChangePassword ? 26 : 0;
+  const found = tag === 0 ? undefined : field(body, tag);
+  return found === undefined ? '' : utf8Text(found);
 }
