@@ -1,8 +1,8 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** Of both halves. Less memory for each of 3 nodes under gets costs them about 5 % of their rate (docs/perf.md, Large ranges). */
-const youngBytes = 8 << 20;
+/** Of both halves. Less is too little for thousands of calls under way, more makes nothing faster (docs/perf.md, Large ranges). */
+const youngBytes = 16 << 20;
 /** Objects made between two looks at the size, and how often at most. */
 const stepObjects = 1_000;
 const stepsMax = 500;

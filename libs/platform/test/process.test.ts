@@ -130,5 +130,8 @@ test('the young generation of a running program keeps its size, whatever lives o
     encoding: 'utf8',
   });
   expect(stderr).toBe('');
-  expect(JSON.parse(stdout)).toEqual([8 << 20, 8 << 20]);
+  const [settled, loaded] = JSON.parse(stdout) as [number, number];
+  expect(loaded).toBe(settled);
+  // Alone it would be 32 MiB by then, or more.
+  expect(loaded).toBeLessThanOrEqual(24 << 20);
 });
