@@ -1,8 +1,11 @@
+import { encodeLeaseExpireRequest, encodeProposalBatch, Method } from '@quoin/contracts';
 import { EntryType } from '@quoin/raft';
+import { etcd } from '@quoin/sim';
 import { expect, test } from 'vitest';
 import { Witness } from '../src/checkers/witness.ts';
 import type { SimNode } from '../src/cluster.ts';
 
+const { leaseGrantRequest, putRequest } = etcd;
 const broken: string[] = [];
 function setup() {
   broken.length = 0;
@@ -47,4 +50,34 @@ test('who leads without something that was applied in an earlier term is noticed
   const other = setup();
   other.apply(2, 3);
   expect(() => other.leads(4, [2])).toThrow('leads with term 2 at 2; term 3 was applied');
+});
+
+// Seed 900426 on 667ab1f: a watcher was told of the first of two revisions, and what was put after that was called too early.
+test('every revision of an entry that makes several has its place', () => {
+  const witness = new Witness((message) => {
+    throw new Error(message);
+  });
+  const probe = witness.probe({ name: 'a' } as SimNode);
+  probe.begins(1);
+  const steps: [number, Uint8Array][] = [
+    [Method.leaseGrant, leaseGrantRequest(10, 1n)],
+    [Method.leaseGrant, leaseGrantRequest(10, 2n)],
+    [Method.put, putRequest('a', '1', { lease: 1n })],
+    [Method.put, putRequest('b', '1', { lease: 2n })],
+    [Method.leaseExpire, encodeLeaseExpireRequest({ ids: [1n, 2n] }).slice()],
+  ];
+  const none = {
+    trace: new Uint8Array(0),
+    user: '',
+    authRevision: 0,
+    own: true,
+    leaseLimit: 0,
+    keyLimits: [],
+  };
+  steps.forEach(([method, body], i) => {
+    const proposal = { origin: 1n, id: BigInt(i + 1), method, body, ...none };
+    const data = encodeProposalBatch({ proposals: [proposal] }).slice();
+    probe.applies({ index: i + 2, term: 1, type: EntryType.normal, data });
+  });
+  expect([2, 3, 4, 5, 6].map((revision) => witness.positionOf(revision))).toEqual([3, 4, 5, 5, 6]);
 });

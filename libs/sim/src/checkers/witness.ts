@@ -141,7 +141,8 @@ export class Witness {
     const revisionBefore = model.revision;
     const position = ++this.positions;
     const outcome = this.outcomeOf(proposal, position);
-    if (model.revision > revisionBefore) this.revisions[model.revision] = position;
+    // The end of several leases is one entry, and a revision for each.
+    for (let made = revisionBefore + 1; made <= model.revision; made++) this.revisions[made] = position;
     const applied: Applied = {
       position,
       index,
