@@ -67,10 +67,27 @@ export function copyBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 
-/** Each byte as one character U+0000–U+00FF: a map key for bytes. */
-export function latin1(bytes: Uint8Array): string {
+/**
+ * Each byte of that part as one character U+0000–U+00FF: a map key for bytes. Eight at a time: each string that is added to
+ * another is a new one.
+ */
+export function latin1(bytes: Uint8Array, from = 0, to: number = bytes.length): string {
   let text = '';
-  for (let i = 0; i < bytes.length; i++) text += String.fromCharCode(bytes[i]!);
+  let i = from;
+  for (; to - i >= 8; i += 8) {
+    const eight = String.fromCharCode(
+      bytes[i]!,
+      bytes[i + 1]!,
+      bytes[i + 2]!,
+      bytes[i + 3]!,
+      bytes[i + 4]!,
+      bytes[i + 5]!,
+      bytes[i + 6]!,
+      bytes[i + 7]!,
+    );
+    text = i === from ? eight : text + eight;
+  }
+  for (; i < to; i++) text += String.fromCharCode(bytes[i]!);
   return text;
 }
 

@@ -4,6 +4,8 @@
  * used stay in the processor's caches: what was given back last is lent first.
  */
 
+import { BufferPool } from '@quoin/base';
+
 /** What most turns write on one connection fits: a dozen small answers. Whoever has more to say goes on in large ones. */
 const smallBytes = 8_192;
 const largeBytes = 65_536;
@@ -11,21 +13,19 @@ const largeBytes = 65_536;
 const smallKept = 512;
 const largeKept = 32;
 
-const small: Uint8Array[] = [];
-const large: Uint8Array[] = [];
+const small = new BufferPool(smallBytes, smallKept);
+const large = new BufferPool(largeBytes, largeKept);
 
 /** What a writer has that has no block. */
-export const noBlock: Uint8Array = new Uint8Array(0);
+export const noBlock: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 /** A block for whoever has written `before`. What is in it has no meaning. */
-export function lendBlock(before: Uint8Array): Uint8Array {
-  if (before.length === 0) return small.pop() ?? new Uint8Array(smallBytes);
-  return large.pop() ?? new Uint8Array(largeBytes);
+export function lendBlock(before: Uint8Array): Uint8Array<ArrayBuffer> {
+  return (before.length === 0 ? small : large).take();
 }
 
 /** Nobody reads or writes it any more. */
-export function giveBack(block: Uint8Array): void {
-  if (block.length === smallBytes) {
-    if (small.length < smallKept) small.push(block);
-  } else if (block.length === largeBytes && large.length < largeKept) large.push(block);
+export function giveBack(block: Uint8Array<ArrayBuffer>): void {
+  if (block.length === smallBytes) small.give(block);
+  else if (block.length === largeBytes) large.give(block);
 }

@@ -73,8 +73,8 @@ export function messagePrefix(bytes: number): Uint8Array {
 /** Frames of one connection in order, as few chunks as possible. */
 export class FrameWriter {
   /** Lent from the first write on, until `reuse`. */
-  private block: Uint8Array = noBlock;
-  private full: Uint8Array[] = [];
+  private block: Uint8Array<ArrayBuffer> = noBlock;
+  private full: Uint8Array<ArrayBuffer>[] = [];
   private from = 0;
   private at = 0;
   private chunks: Uint8Array[] = [];
@@ -257,7 +257,7 @@ export class FrameWriter {
   }
 
   /** The block has no room any more: goes on in `next`. */
-  private setAside(next: Uint8Array): void {
+  private setAside(next: Uint8Array<ArrayBuffer>): void {
     if (this.at > 0 && this.full.length < fullBlocksMax) this.full.push(this.block);
     this.block = next;
     this.from = 0;

@@ -88,7 +88,7 @@ export class GrpcServerConnection {
       return undefined;
     }
     const deadlineMs = timeoutMs === undefined ? undefined : this.connection.receivedMs + timeoutMs;
-    const span = this.site.ports.span === undefined ? undefined : this.beginSpan(path, headers);
+    const span = this.beginSpan(path, headers);
     let call: StreamHandler;
     if (head.isStreaming) {
       const { peer, certUser } = this.site;

@@ -21,7 +21,7 @@ export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind];
 const overheadBytes = 32;
 
 /** Its size in a table or list (RFC 7541 §4.1). */
-export function fieldBytes({ name, value }: HeaderField): number {
+export function fieldBytes(name: string, value: string): number {
   return name.length + value.length + overheadBytes;
 }
 
@@ -52,7 +52,7 @@ export class DecodedField implements HeaderField {
   constructor(name: string, value: string, kind: FieldKind = FieldKind.unknown) {
     this.name = name;
     this.value = value;
-    this.bytes = name.length + value.length + overheadBytes;
+    this.bytes = fieldBytes(name, value);
     this.kind = kind;
   }
 }

@@ -1,6 +1,7 @@
+import { latin1 } from '@quoin/base';
 import { DecodedField, FieldKind, fieldBytes, type HeaderField, knownName } from './header-field.ts';
 import { HeaderList, HeaderShape } from './header-list.ts';
-import { decodeHuffman, textOf } from './huffman.ts';
+import { decodeHuffman } from './huffman.ts';
 
 /** HPACK (RFC 7541): a decoder with its dynamic table, and a stateless encoder. */
 
@@ -226,7 +227,7 @@ export class HpackDecoder {
       if (text === undefined) throw new HpackError('bad Huffman code');
       return text;
     }
-    return textOf(this.block, from, to);
+    return latin1(this.block, from, to);
   }
 
   private next(): number {
@@ -313,7 +314,7 @@ export class TemplateEncoder {
   }
 
   private add(field: HeaderField): boolean {
-    const bytes = fieldBytes(field);
+    const bytes = fieldBytes(field.name, field.value);
     if (this.tableBytes + bytes > headerTableBytes) return false;
     this.tableBytes += bytes;
     this.table.push(field);

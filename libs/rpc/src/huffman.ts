@@ -5,6 +5,7 @@
  * table. Decoding takes four bits a step: a state is an inner node of the code tree, and since no code is shorter than
  * five bits, a step emits at most one symbol.
  */
+import { latin1 } from '@quoin/base';
 
 // Lengths in bits of the codes of symbols 0–255 and of EOS (256), as runs "length*count".
 const lengthRuns =
@@ -125,26 +126,5 @@ export function decodeHuffman(bytes: Uint8Array, from: number, to: number): stri
     }
     state = low & 0xffff;
   }
-  return ends[state] === 1 ? textOf(out, 0, length) : undefined;
-}
-
-/** One character per byte. Eight at a time: each string that is added to another is a new one. */
-export function textOf(bytes: Uint8Array, from: number, to: number): string {
-  let text = '';
-  let i = from;
-  for (; to - i >= 8; i += 8) {
-    const eight = String.fromCharCode(
-      bytes[i]!,
-      bytes[i + 1]!,
-      bytes[i + 2]!,
-      bytes[i + 3]!,
-      bytes[i + 4]!,
-      bytes[i + 5]!,
-      bytes[i + 6]!,
-      bytes[i + 7]!,
-    );
-    text = i === from ? eight : text + eight;
-  }
-  for (; i < to; i++) text += String.fromCharCode(bytes[i]!);
-  return text;
+  return ends[state] === 1 ? latin1(out, 0, length) : undefined;
 }
